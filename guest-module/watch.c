@@ -17,7 +17,8 @@
  * Nothing announces the start of an unpatch transition: user space writes the
  * livepatch's name to /sys/kernel/vpatch/watch before it disables it.
  *
- * Only while a transition is in sight, a work item looks once a jiffy.
+ * Only while a transition is in sight, a work item looks once a jiffy, and
+ * ten times a second at one that lasts.
  */
 #include <linux/jiffies.h>
 #include <linux/ktime.h>
@@ -37,6 +38,9 @@
 /* How long after a write to "watch" the transition must have started. */
 #define VPATCH_START_LIMIT	(10 * HZ)
 
+/* A transition that lasts longer than this is looked at less often. */
+#define VPATCH_LONG		(3 * HZ)
+
 enum watch_phase {
 	WATCH_NONE,	/* nothing in sight, no work queued */
 	WATCH_ARMED,	/* told of an unpatch transition, none seen yet */
@@ -54,6 +58,7 @@ enum watch_phase {
  *		compared, never followed
  * @loading_start: when @loading was seen first
  * @start:	when the watch began
+ * @since:	jiffies when it began
  * @limit:	jiffies at which %WATCH_ARMED is given up
  * @patch:	name of the livepatch, empty if unknown
  * @last_us:	how long the last transition took
@@ -67,6 +72,7 @@ struct watch {
 	const struct module	*loading;
 	ktime_t			loading_start;
 	ktime_t			start;
+	unsigned long		since;
 	unsigned long		limit;
 	char			patch[MODULE_NAME_LEN];
 	u64			last_us;
@@ -147,6 +153,7 @@ static void watch_begin(enum watch_phase phase, enum vpatch_state target,
 	watch.phase = phase;
 	watch.target = target;
 	watch.start = start;
+	watch.since = jiffies;
 	strscpy(watch.patch, patch, sizeof(watch.patch));
 	mod_delayed_work(system_wq, &watch.work, 1);
 }
@@ -223,7 +230,9 @@ static void watch_work(struct work_struct *work)
 	mutex_lock(&watch.lock);
 	watch_look();
 	if (watch.phase != WATCH_NONE)
-		mod_delayed_work(system_wq, &watch.work, 1);
+		mod_delayed_work(system_wq, &watch.work,
+				 time_after(jiffies, watch.since + VPATCH_LONG) ?
+				 HZ / 10 : 1);
 	mutex_unlock(&watch.lock);
 }
 
