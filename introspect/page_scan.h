@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+
+#include "introspect/guest_memory.h"
+
+namespace vpatch::introspect {
+
+/// One page and where it is. The bytes are a copy, good only during the call that is given them.
+using PageVisitor = std::function<void(GuestPhysAddr, std::span<const std::byte, kPageSize>)>;
+
+/// What a scan could not see.
+struct ScanGaps {
+  std::uint64_t unreadable_pages = 0;
+  std::optional<Error> first_error;  ///< for the first of them
+};
+
+/// Shows each populated page of `within` to `visit` once, in rising order, holes left out.
+///
+/// A page that cannot be read is counted and passed over: one bad page must not hide the rest. Only
+/// a refusal (Errc::permission) and a failing walk over the data end the scan with an error.
+Result<ScanGaps> scan_pages(const GuestMemory& memory, PhysRange within, const PageVisitor& visit);
+
+}  // namespace vpatch::introspect

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "introspect/file_memory.h"
+
+#include <array>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "fake_guest.h"
+#include "introspect/page_scan.h"
+#include "introspect/vmcoreinfo.h"
+
+namespace vpatch::introspect {
+namespace {
+
+constexpr std::uint64_t kMax = std::numeric_limits<std::uint64_t>::max();
+
+/// A memfd of `size` bytes, all hole.
+UniqueFd hole_of(std::uint64_t size) {
+  UniqueFd fd(::memfd_create("guest-ram", MFD_CLOEXEC));
+  EXPECT_TRUE(fd);
+  EXPECT_EQ(::ftruncate(fd.get(), static_cast<off_t>(size)), 0);
+  return fd;
+}
+
+void put(const UniqueFd& fd, std::uint64_t offset, std::string_view bytes) {
+  ASSERT_EQ(::pwrite(fd.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset)),
+            static_cast<ssize_t>(bytes.size()));
+}
+
+blkcnt_t blocks(int fd) {
+  struct stat status{};
+  EXPECT_EQ(::fstat(fd, &status), 0);
+  return status.st_blocks;
+}
+
+std::string text_at(const GuestMemory& memory, std::uint64_t address, std::size_t size) {
+  std::string text(size, '?');
+  const auto done = memory.read(GuestPhysAddr(address), std::as_writable_bytes(std::span(text)));
+  return done ? text : std::string(to_string(done.error().code));
+}
+
+Errc refusal(UniqueFd fd, std::vector<FileRegion> regions) {
+  const auto memory = FileMemory::create(std::move(fd), std::move(regions));
+  EXPECT_FALSE(memory);
+  return memory ? Errc{} : memory.error().code;
+}
+
+TEST(FileMemory, ReadsEachRegionAtItsFileOffset) {
+  UniqueFd fd = hole_of(4 * kMiB);
+  put(fd, 0x1ff8, "below");
+  put(fd, 2 * kMiB + 0x10, "above");
+  const auto memory = FileMemory::create(
+      std::move(fd), {{GuestPhysAddr(4 * kGiB), kMiB, 2 * kMiB}, {GuestPhysAddr(0), 2 * kMiB, 0}});
+  ASSERT_TRUE(memory);
+  EXPECT_EQ(text_at(*memory, 0x1ff8, 5), "below");
+  EXPECT_EQ(text_at(*memory, 4 * kGiB + 0x10, 5), "above");
+}
+
+TEST(FileMemory, ReadsAcrossAdjoiningRegionsThatLieApartInTheFile) {
+  UniqueFd fd = hole_of(4 * kMiB);
+  put(fd, 3 * kMiB - 2, "ab");
+  put(fd, 0, "cd");
+  const auto memory = FileMemory::create(
+      std::move(fd), {{GuestPhysAddr(0), kMiB, 2 * kMiB}, {GuestPhysAddr(kMiB), kMiB, 0}});
+  ASSERT_TRUE(memory);
+  EXPECT_EQ(text_at(*memory, kMiB - 2, 4), "abcd");
+}
+
+TEST(FileMemory, RefusesAReadThatRunsIntoTheGapBelow4GiB) {
+  const auto memory = FileMemory::create(
+      hole_of(4 * kMiB),
+      {{GuestPhysAddr(0), 2 * kMiB, 0}, {GuestPhysAddr(4 * kGiB), kMiB, 2 * kMiB}});
+  ASSERT_TRUE(memory);
+  EXPECT_EQ(text_at(*memory, 2 * kMiB - 2, 4), "out-of-range");
+  EXPECT_EQ(text_at(*memory, 4 * kGiB - 2, 4), "out-of-range");
+}
+
+TEST(FileMemory, RefusesAReadThatWouldWrapPast64Bits) {
+  const auto memory = FileMemory::create(hole_of(kMiB), {{GuestPhysAddr(0), kMiB, 0}});
+  ASSERT_TRUE(memory);
+  EXPECT_EQ(text_at(*memory, kMax - 1, 16), "out-of-range");
+}
+
+TEST(FileMemory, ReadingNothingSucceedsAnywhere) {
+  const auto memory = FileMemory::create(hole_of(kMiB), {{GuestPhysAddr(0), kMiB, 0}});
+  ASSERT_TRUE(memory);
+  EXPECT_TRUE(memory->read(GuestPhysAddr(kMax), {}));
+}
+
+TEST(FileMemory, ReportsAFileThatShrankAsIo) {
+  UniqueFd fd = hole_of(kMiB);
+  const int raw = fd.get();
+  const auto memory = FileMemory::create(std::move(fd), {{GuestPhysAddr(0), kMiB, 0}});
+  ASSERT_TRUE(memory);
+  ASSERT_EQ(::ftruncate(raw, 4096), 0);
+  EXPECT_EQ(text_at(*memory, 0x1000, 16), "io");
+}
+
+TEST(FileMemory, RefusesARegionPastTheFilesEnd) {
+  EXPECT_EQ(refusal(hole_of(kMiB), {{GuestPhysAddr(0), kMiB, 4096}}), Errc::out_of_range);
+}
+
+TEST(FileMemory, RefusesAFileOffsetThatWraps) {
+  EXPECT_EQ(refusal(hole_of(kMiB), {{GuestPhysAddr(0), kMiB, kMax - 4095}}), Errc::out_of_range);
+}
+
+TEST(FileMemory, RefusesAGuestAddressThatWraps) {
+  EXPECT_EQ(refusal(hole_of(kMiB), {{GuestPhysAddr(kMax - 4095), kMiB, 0}}), Errc::out_of_range);
+}
+
+TEST(FileMemory, RefusesRegionsThatOverlapInTheGuest) {
+  EXPECT_EQ(refusal(hole_of(4 * kMiB),
+                    {{GuestPhysAddr(0), 2 * kMiB, 0}, {GuestPhysAddr(kMiB), kMiB, 2 * kMiB}}),
+            Errc::out_of_range);
+}
+
+TEST(FileMemory, RefusesRegionsThatOverlapInTheFile) {
+  EXPECT_EQ(refusal(hole_of(4 * kMiB),
+                    {{GuestPhysAddr(0), 2 * kMiB, 0}, {GuestPhysAddr(4 * kGiB), 2 * kMiB, kMiB}}),
+            Errc::out_of_range);
+}
+
+TEST(FileMemory, RefusesAnUnalignedRegion) {
+  EXPECT_EQ(refusal(hole_of(kMiB), {{GuestPhysAddr(0x800), 4096, 0}}), Errc::out_of_range);
+}
+
+TEST(FileMemory, RefusesAnEmptyRegion) {
+  EXPECT_EQ(refusal(hole_of(kMiB), {{GuestPhysAddr(0), 0, 0}}), Errc::out_of_range);
+}
+
+TEST(FileMemory, RefusesToBeWithoutRegions) {
+  EXPECT_EQ(refusal(hole_of(kMiB), {}), Errc::no_memory);
+}
+
+TEST(FileMemory, RefusesWhatIsNoRegularFile) {
+  UniqueFd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  EXPECT_EQ(refusal(std::move(null), {{GuestPhysAddr(0), kMiB, 0}}), Errc::no_memory);
+}
+
+TEST(FileMemory, RefusesADescriptorThatIsNotOpen) {
+  EXPECT_EQ(refusal(UniqueFd(), {{GuestPhysAddr(0), kMiB, 0}}), Errc::io);
+}
+
+TEST(FileMemory, RefusesADescriptorThatCannotBeRead) {
+  const UniqueFd fd = hole_of(kMiB);
+  UniqueFd write_only(
+      ::open(("/proc/self/fd/" + std::to_string(fd.get())).c_str(), O_WRONLY | O_CLOEXEC));
+  ASSERT_TRUE(write_only);
+  EXPECT_EQ(refusal(std::move(write_only), {{GuestPhysAddr(0), kMiB, 0}}), Errc::permission);
+}
+
+TEST(FileMemory, ClosesItsDescriptor) {
+  UniqueFd fd = hole_of(kMiB);
+  const int raw = fd.get();
+  {
+    const auto memory = FileMemory::create(std::move(fd), {{GuestPhysAddr(0), kMiB, 0}});
+  }
+  EXPECT_EQ(::fcntl(raw, F_GETFD), -1);
+}
+
+/// All that next_populated() tells of, as {start, size}.
+std::vector<std::pair<std::uint64_t, std::uint64_t>> walk(const GuestMemory& memory) {
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> ranges;
+  GuestPhysAddr from(0);
+  while (ranges.size() < 100) {
+    const auto next = memory.next_populated(from);
+    EXPECT_TRUE(next);
+    const auto data = next.value_or(std::nullopt);
+    if (!data) {
+      break;
+    }
+    ranges.emplace_back(data->start().value(), data->size());
+    from = data->end();
+  }
+  return ranges;
+}
+
+TEST(FileMemory, TellsDataFromHoles) {
+  UniqueFd fd = hole_of(4 * kMiB);
+  put(fd, 0x3456, "x");
+  put(fd, 0x4000, "y");
+  put(fd, 4 * kMiB - 1, "z");
+  const auto memory = FileMemory::create(std::move(fd), {{GuestPhysAddr(0), 4 * kMiB, 0}});
+  ASSERT_TRUE(memory);
+  const std::vector<std::pair<std::uint64_t, std::uint64_t>> expected{{0x3000, 0x2000},
+                                                                      {4 * kMiB - 4096, 4096}};
+  EXPECT_EQ(walk(*memory), expected);
+}
+
+TEST(FileMemory, CutsDataAtTheEndOfItsRegion) {
+  UniqueFd fd = hole_of(4 * kMiB);
+  put(fd, kMiB - 4096, std::string(8192, 'x'));
+  const auto memory = FileMemory::create(
+      std::move(fd), {{GuestPhysAddr(0), kMiB, 0}, {GuestPhysAddr(4 * kGiB), kMiB, kMiB}});
+  ASSERT_TRUE(memory);
+  const std::vector<std::pair<std::uint64_t, std::uint64_t>> expected{{kMiB - 4096, 4096},
+                                                                      {4 * kGiB, 4096}};
+  EXPECT_EQ(walk(*memory), expected);
+}
+
+TEST(FileMemory, TellsOfNothingInAnUntouchedGuest) {
+  const auto memory = FileMemory::create(hole_of(kGiB), {{GuestPhysAddr(0), kGiB, 0}});
+  ASSERT_TRUE(memory);
+  EXPECT_TRUE(walk(*memory).empty());
+}
+
+TEST(FileMemory, AReadOfAHoleIsZeroAndFillsNothing) {
+  UniqueFd fd = hole_of(kMiB);
+  const int raw = fd.get();
+  const auto memory = FileMemory::create(std::move(fd), {{GuestPhysAddr(0), kMiB, 0}});
+  ASSERT_TRUE(memory);
+  EXPECT_EQ(text_at(*memory, 0x5000, 8), std::string(8, '\0'));
+  EXPECT_EQ(blocks(raw), 0);
+}
+
+TEST(FileMemory, AScanForTheNoteFillsNoHole) {
+  UniqueFd fd = hole_of(256 * kMiB);
+  const int raw = fd.get();
+  put(fd, 77 * kMiB, note_of("OSRELEASE=6.1.0-56-cloud-amd64\nPAGESIZE=4096\n"));
+  put(fd, 200 * kMiB, "some other page");
+  const auto memory = FileMemory::create(std::move(fd), {{GuestPhysAddr(0), 256 * kMiB, 0}});
+  ASSERT_TRUE(memory);
+  const blkcnt_t before = blocks(raw);
+  const auto info = find_vmcoreinfo(*memory);
+  ASSERT_TRUE(info) << info.error().what;
+  EXPECT_EQ(info->note, GuestPhysAddr(77 * kMiB));
+  EXPECT_EQ(blocks(raw), before);
+}
+
+}  // namespace
+}  // namespace vpatch::introspect
