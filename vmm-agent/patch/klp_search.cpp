@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm-agent/patch/klp_search.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <iterator>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include <elf.h>
+
+namespace vpatch {
+namespace {
+
+constexpr std::string_view kEnablePatch = "klp_enable_patch";
+constexpr std::string_view kThisModule = ".gnu.linkonce.this_module";
+constexpr std::uint64_t kObjsOffset = 8;  ///< of klp_patch.objs
+
+/// The tools that write their own description into sections, and build klp_patch from it at load
+/// time.
+std::optional<std::string_view> run_time_builder(const ElfModule& module) {
+  for (std::uint32_t i = 1; i < module.section_count(); ++i) {
+    const auto name = module.section(i).name;
+    if (name.starts_with(".kpatch.")) {
+      return "built by kpatch-build: its patch is put together when the module is loaded";
+    }
+    // scripts/livepatch/init.c; the sections had the shorter name before Linux 7.0.
+    if (name == ".init.klp_objects" || name == "__klp_objects") {
+      return "built by klp-build: its patch is put together when the module is loaded";
+    }
+  }
+  return std::nullopt;
+}
+
+/// The code sections that refer to klp_enable_patch().
+std::vector<std::uint32_t> calling_sections(const ElfModule& module) {
+  const auto symbols = module.symbols();
+  std::vector<bool> is_enable(symbols.size());
+  for (std::size_t i = 0; i < symbols.size(); ++i) {
+    is_enable[i] =
+        symbols[i].section == SHN_UNDEF && module.symbol_name(symbols[i]) == kEnablePatch;
+  }
+  std::vector<std::uint32_t> calling;
+  for (std::uint32_t i = 1; i < module.section_count(); ++i) {
+    if (!module.section(i).is_code()) continue;
+    const auto calls = [&](const ElfRelocation& r) { return is_enable[r.symbol]; };
+    if (std::ranges::any_of(module.relocations(i), calls)) calling.push_back(i);
+  }
+  return calling;
+}
+
+bool points_to_data(const ElfModule& module, const ElfRelocation& relocation) {
+  const auto target = target_of(module, relocation);
+  // A broken pointer stays: if this is the patch, reading it says what is wrong.
+  if (!target) return true;
+  return target->place && !module.section(target->place->section).is_code();
+}
+
+/// The places that look like a klp_patch from inside, in order.
+std::vector<Place> shaped_like_patch(const ElfModule& module, std::uint32_t this_module) {
+  std::vector<Place> found;
+  for (std::uint32_t i = 1; i < module.section_count(); ++i) {
+    if (module.section(i).is_code()) continue;
+    for (const auto& mod : module.relocations(i)) {
+      if (mod.type != R_X86_64_64) continue;
+      const auto owner = target_of(module, mod);
+      if (!owner || owner->place != Place{this_module, 0}) continue;
+      const auto objs =
+          module.relocations(i, mod.offset + kObjsOffset, mod.offset + kObjsOffset + 1);
+      if (objs.empty() || !points_to_data(module, objs.front())) continue;
+      found.push_back({i, mod.offset});
+    }
+  }
+  return found;
+}
+
+/// What an instruction refers to with this relocation, if it is one that takes an address.
+std::optional<Place> referred_to(const ElfModule& module, const ElfRelocation& relocation) {
+  switch (relocation.type) {
+    case R_X86_64_64:
+    case R_X86_64_32:
+    case R_X86_64_32S: {
+      const auto target = target_of(module, relocation);
+      return target ? target->place : std::nullopt;
+    }
+    case R_X86_64_PC32:
+    case R_X86_64_PLT32: {
+      // Relative to the end of the 4-byte operand, where `lea` ends too.
+      const auto target = target_of(module, relocation, 4);
+      return target ? target->place : std::nullopt;
+    }
+    default:
+      return std::nullopt;
+  }
+}
+
+}  // namespace
+
+Reading<Place> find_klp_patch(const ElfModule& module) {
+  if (const auto builder = run_time_builder(module)) return stop_unknown(std::string(*builder));
+
+  const auto calling = calling_sections(module);
+  if (calling.empty()) return stop_unknown("its code does not call klp_enable_patch()");
+  const auto this_module = module.find_loaded(kThisModule);
+  if (!this_module || !*this_module) return stop_unknown("it has no section for its struct module");
+
+  const auto shaped = shaped_like_patch(module, **this_module);
+  std::vector<Place> found;
+  for (const std::uint32_t section : calling) {
+    for (const auto& relocation : module.relocations(section)) {
+      const auto place = referred_to(module, relocation);
+      if (place && std::ranges::binary_search(shaped, *place)) found.push_back(*place);
+    }
+  }
+  std::ranges::sort(found);
+  const auto repeated = std::ranges::unique(found);
+  found.erase(repeated.begin(), repeated.end());
+  if (found.empty()) return stop_unknown("no klp_patch structure is in its data");
+  if (found.size() > 1) return stop_unknown("more than one klp_patch structure is in its data");
+  return found.front();
+}
+
+}  // namespace vpatch
