@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/vm/test_vm.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <boost/json.hpp>
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <stdexcept>
+#include <thread>
+
+#include "qmp/guest_agent.h"
+
+namespace vpatch::test {
+namespace {
+
+std::string environment(const char* name) {
+  const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): read before any thread runs
+  if (value == nullptr) {
+    throw std::runtime_error(fmt::format("{} is not set; run the tests with ctest", name));
+  }
+  return value;
+}
+
+constexpr const char* kStarter = VPATCH_SOURCE_DIR "/images/vm";
+
+}  // namespace
+
+std::string backend() { return environment("VPATCH_VM_BACKEND"); }
+std::string kernel() { return environment("VPATCH_VM_KERNEL"); }
+
+std::string module_path(const std::string& name, const std::string& other_kernel) {
+  const char* images = std::getenv("VPATCH_IMAGES");  // NOLINT(concurrency-mt-unsafe)
+  return fmt::format("{}/{}/modules/{}.ko", images != nullptr ? images : VPATCH_SOURCE_DIR "/build/images",
+                     other_kernel.empty() ? kernel() : other_kernel, name);
+}
+
+std::string padded_module(const std::string& name, std::size_t bytes) {
+  const std::string directory = testing::TempDir();
+  const std::string padding = fmt::format("{}vpatch-padding-{}", directory, backend());
+  const std::string padded = fmt::format("{}vpatch-padded-{}-{}.ko", directory, backend(), kernel());
+  write_file(padding, std::string(bytes, 'p'));
+  const ProcessResult result =
+      run({"objcopy", "--add-section", ".vpatch.padding=" + padding, module_path(name), padded});
+  std::filesystem::remove(padding);
+  if (result.exit_code != 0) {
+    throw std::runtime_error(result.err);
+  }
+  return padded;
+}
+
+TestVm::TestVm(const std::string& name, const std::vector<std::string>& extra_flags) : name_(name) {
+  run({kStarter, "stop", "--backend", backend(), "--name", name});  // a left-over of a killed test run
+  std::vector<std::string> argv = {kStarter, "start", "--backend", backend(), "--kernel", kernel(), "--name", name};
+  argv.insert(argv.end(), extra_flags.begin(), extra_flags.end());
+  const ProcessResult result = run(argv);
+  if (result.exit_code != 0) {
+    throw std::runtime_error(fmt::format("the VM {} did not start: {}{}", name, result.out, result.err));
+  }
+  const auto started = boost::json::parse(result.out).as_object();
+  if (backend() == "libvirt") {
+    target_.domain = name;
+    return;
+  }
+  target_.qmp = std::string(started.at("qmp").as_string());
+  if (started.at("qga").is_string()) {
+    target_.qga = std::string(started.at("qga").as_string());
+  }
+}
+
+TestVm::~TestVm() { run({kStarter, "stop", "--backend", backend(), "--name", name_}); }
+
+std::vector<std::string> TestVm::target_flags() const {
+  if (target_.is_libvirt()) {
+    return {"--domain", target_.domain};
+  }
+  return {"--qmp", target_.qmp, "--qga", target_.qga};
+}
+
+void TestVm::with_agent(const std::function<void(qmp::GuestAgent&, const qmp::CallOptions&)>& use) const {
+  const qmp::CallOptions options{std::chrono::seconds(60), {}};
+  auto domain = open_domain(target_, options);
+  if (!domain) {
+    throw std::runtime_error(domain.error().what);
+  }
+  auto channel = (*domain)->agent(options);
+  if (!channel) {
+    throw std::runtime_error(channel.error().what);
+  }
+  qmp::GuestAgent agent(**channel);
+  use(agent, options);
+}
+
+void TestVm::monitor(const std::string& command) const {
+  const qmp::CallOptions options{std::chrono::seconds(20), {}};
+  auto domain = open_domain(target_, options);
+  auto channel = domain ? (*domain)->monitor() : std::unexpected(domain.error());
+  if (!channel) {
+    throw std::runtime_error(channel.error().what);
+  }
+  if (auto reply = (*channel)->execute(command, {}, options); !reply) {
+    throw std::runtime_error(reply.error().what);
+  }
+}
+
+std::string TestVm::guest(const std::string& command) const {
+  std::string out;
+  with_agent([&](qmp::GuestAgent& agent, const qmp::CallOptions& options) {
+    auto result = agent.exec({"/bin/sh", {"-c", command}, {}}, options);
+    if (!result) {
+      throw std::runtime_error(result.error().what);
+    }
+    if (!result->ok()) {
+      throw std::runtime_error(fmt::format("in the guest: {}: {}{}", command, result->out, result->err));
+    }
+    out = result->out;
+  });
+  return out;
+}
+
+void TestVm::deliver(const std::string& host_path, const std::string& guest_path) const {
+  const std::string text = read_file(host_path);
+  with_agent([&](qmp::GuestAgent& agent, const qmp::CallOptions& options) {
+    if (auto written = agent.write_file(guest_path, std::as_bytes(std::span(text)), options); !written) {
+      throw std::runtime_error(written.error().what);
+    }
+  });
+}
+
+std::vector<std::string> TestVm::vpatch_argv(const std::string& verb, const std::vector<std::string>& arguments) const {
+  std::vector<std::string> argv = {VPATCH_PROGRAM, verb};
+  const auto flags = target_flags();
+  argv.insert(argv.end(), flags.begin(), flags.end());
+  argv.insert(argv.end(), arguments.begin(), arguments.end());
+  return argv;
+}
+
+ProcessResult TestVm::vpatch(const std::string& verb, const std::vector<std::string>& arguments) const {
+  return run(vpatch_argv(verb, arguments));
+}
+
+std::string TestVm::fingerprint() const {
+  return guest(
+      "ls /sys/kernel/livepatch; cut -d' ' -f1 /proc/modules | sort; ls /run /tmp | grep -v utmp; "
+      "cat /proc/cmdline /proc/version /sys/kernel/vpatch_target/value");
+}
+
+std::string TestVm::trouble() const {
+  return guest("dmesg | grep -E 'BUG|WARNING|Oops|Call Trace|lockup|general protection' || true");
+}
+
+bool eventually(const std::function<bool()>& condition, std::chrono::seconds limit) {
+  const auto end = std::chrono::steady_clock::now() + limit;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() >= end) {
+      return false;
+    }
+    std::this_thread::yield();
+  }
+  return true;
+}
+
+std::ostream& operator<<(std::ostream& out, const ProcessResult& result) {
+  return out << "exit code " << result.exit_code << "\nstdout:\n" << result.out << "\nstderr:\n" << result.err;
+}
+
+}  // namespace vpatch::test

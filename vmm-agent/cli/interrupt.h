@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <stop_token>
+#include <thread>
+
+#include "introspect/unique_fd.h"
+
+namespace vpatch {
+
+/// Turns SIGINT, SIGTERM and SIGHUP into a stop token. Make it before any other thread: it blocks these
+/// signals, and threads inherit that. A second signal changes nothing: the guest is being put in order.
+class Interrupt {
+ public:
+  Interrupt();
+  Interrupt(const Interrupt&) = delete;
+  Interrupt& operator=(const Interrupt&) = delete;
+  ~Interrupt() = default;
+
+  std::stop_token token() const { return source_.get_token(); }
+
+ private:
+  void watch(const std::stop_token& done);
+
+  std::stop_source source_;
+  introspect::UniqueFd signals_;
+  std::jthread thread_;
+};
+
+}  // namespace vpatch

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm-agent/cli/json.h"
+
+#include <boost/json.hpp>
+
+namespace vpatch {
+namespace {
+
+namespace json = boost::json;
+
+constexpr int kSchema = 1;
+
+json::array strings(const std::vector<std::string>& list) {
+  json::array result;
+  for (const std::string& text : list) {
+    result.emplace_back(text);
+  }
+  return result;
+}
+
+template <class T>
+json::value or_null(const std::optional<T>& value) {
+  return value ? json::value(*value) : json::value(nullptr);
+}
+
+json::object to_json(const PatchedObject& object) {
+  json::array functions;
+  for (const PatchedFunction& function : object.functions) {
+    functions.push_back(
+        json::object{{"name", function.name}, {"position", function.position}, {"replacement", function.replacement}});
+  }
+  return {{"name", object.name},
+          {"functions", std::move(functions)},
+          {"callbacks", json::object{{"pre_patch", object.callbacks.pre_patch},
+                                     {"post_patch", object.callbacks.post_patch},
+                                     {"pre_unpatch", object.callbacks.pre_unpatch},
+                                     {"post_unpatch", object.callbacks.post_unpatch}}}};
+}
+
+json::value to_json(const std::optional<PatchContents>& contents) {
+  if (!contents) {
+    return nullptr;
+  }
+  json::array objects;
+  for (const PatchedObject& object : contents->objects) {
+    objects.push_back(to_json(object));
+  }
+  json::array states;
+  for (const PatchState& state : contents->states) {
+    states.push_back(json::object{{"id", state.id}, {"version", state.version}});
+  }
+  return json::object{{"replace", contents->replace}, {"objects", std::move(objects)}, {"states", std::move(states)}};
+}
+
+json::object to_json(const PendingTasks& pending) {
+  json::array tasks;
+  for (const PendingTask& task : pending.first) {
+    tasks.push_back(json::object{{"tid", task.tid}, {"name", task.name}, {"state", task.state}, {"stack", strings(task.stack)}});
+  }
+  return {{"count", pending.count}, {"tasks", std::move(tasks)}};
+}
+
+json::object to_json(const GuestPatch& patch) {
+  json::array objects;
+  for (const GuestPatchedObject& object : patch.objects) {
+    objects.push_back(json::object{
+        {"name", object.name}, {"patched", or_null(object.patched)}, {"functions", strings(object.functions)}});
+  }
+  return {{"name", patch.name},
+          {"phase", to_string(patch.phase())},
+          {"enabled", patch.enabled},
+          {"transition", patch.transition},
+          {"replace", or_null(patch.replace)},
+          {"stack_order", or_null(patch.stack_order)},
+          {"objects", std::move(objects)}};
+}
+
+}  // namespace
+
+json::object to_json(const LivepatchFile& file) {
+  return {{"schema", kSchema},
+          {"verb", "inspect"},
+          {"name", file.name},
+          {"version", file.version},
+          {"description", file.description},
+          {"release", file.release},
+          {"vermagic", file.vermagic},
+          {"build_id", file.build_id},
+          {"srcversion", file.srcversion},
+          {"sha256", file.sha256},
+          {"size", file.bytes.size()},
+          {"signed", file.is_signed},
+          {"depends", strings(file.depends)},
+          {"contents", to_json(file.contents)},
+          {"contents_unknown", file.contents_unknown}};
+}
+
+json::object to_json(const Status& status, const std::string& domain) {
+  json::array patches;
+  for (const GuestPatch& patch : status.guest.patches) {
+    patches.push_back(to_json(patch));
+  }
+  json::object guest_module;
+  for (const auto& [name, value] : status.guest.guest_module) {
+    guest_module[name] = value;
+  }
+  return {{"schema", kSchema},
+          {"verb", "status"},
+          {"domain", domain},
+          {"release", status.guest.release},
+          {"boot_id", status.guest.boot_id},
+          {"uptime_seconds", status.guest.uptime_seconds},
+          {"tainted", status.guest.tainted},
+          {"taint_letters", taint_letters(status.guest.tainted)},
+          {"livepatch_supported", status.guest.has_livepatch},
+          {"patches", std::move(patches)},
+          {"pending", status.pending ? json::value(to_json(*status.pending)) : json::value(nullptr)},
+          {"guest_module", status.guest.guest_module.empty() ? json::value(nullptr) : json::value(std::move(guest_module))}};
+}
+
+json::object to_json(const std::vector<Check>& checks) {
+  json::array list;
+  for (const Check& check : checks) {
+    list.push_back(json::object{
+        {"id", check.id}, {"health", to_string(check.health)}, {"text", check.text}, {"hint", check.hint}});
+  }
+  return {{"schema", kSchema}, {"verb", "doctor"}, {"checks", std::move(list)}};
+}
+
+json::object to_json(const Report& report, const std::string& verb, const std::string& domain) {
+  json::array findings;
+  for (const Finding& finding : report.findings) {
+    findings.push_back(json::object{{"severity", to_string(finding.severity)},
+                                    {"id", finding.id},
+                                    {"text", finding.text},
+                                    {"hint", finding.hint}});
+  }
+  return {{"schema", kSchema},
+          {"verb", verb},
+          {"domain", domain},
+          {"patch", report.patch},
+          {"outcome", to_string(report.outcome)},
+          {"exit_code", static_cast<int>(report.outcome)},
+          {"summary", report.summary},
+          {"hint", report.hint},
+          {"findings", std::move(findings)},
+          {"replaced", strings(report.replaced)},
+          {"unloaded", strings(report.unloaded)},
+          {"blockers", to_json(report.blockers)},
+          {"kernel_log", strings(report.kernel_log)},
+          {"elapsed_ms", report.elapsed.count()},
+          {"transition_us", or_null(report.transition_us)}};
+}
+
+json::object to_json(const Error& error, const std::string& verb) {
+  return {{"schema", kSchema},
+          {"verb", verb},
+          {"outcome", to_string(error.outcome)},
+          {"exit_code", static_cast<int>(error.outcome)},
+          {"summary", error.what},
+          {"hint", error.hint}};
+}
+
+}  // namespace vpatch

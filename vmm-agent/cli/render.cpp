@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm-agent/cli/render.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <iterator>
+
+namespace vpatch {
+namespace {
+
+void line(std::string& out, std::string_view key, std::string_view value) {
+  if (!value.empty()) {
+    fmt::format_to(std::back_inserter(out), "{:<12} {}\n", key, value);
+  }
+}
+
+std::string callbacks(const PatchCallbacks& set) {
+  std::vector<std::string_view> names;
+  if (set.pre_patch) names.emplace_back("pre-patch");
+  if (set.post_patch) names.emplace_back("post-patch");
+  if (set.pre_unpatch) names.emplace_back("pre-unpatch");
+  if (set.post_unpatch) names.emplace_back("post-unpatch");
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+void append_contents(std::string& out, const PatchContents& contents) {
+  line(out, "kind", contents.replace ? "cumulative (replace)" : "independent (no replace)");
+  for (const PatchState& state : contents.states) {
+    line(out, "state", fmt::format("id {}, version {}", state.id, state.version));
+  }
+  for (const PatchedObject& object : contents.objects) {
+    fmt::format_to(std::back_inserter(out), "{}\n", object.name);
+    if (const std::string set = callbacks(object.callbacks); !set.empty()) {
+      fmt::format_to(std::back_inserter(out), "  callbacks: {}\n", set);
+    }
+    for (const PatchedFunction& function : object.functions) {
+      const std::string position = function.position == 0 ? "" : fmt::format(",{}", function.position);
+      fmt::format_to(std::back_inserter(out), "  {}{}{}{}\n", function.name, position,
+                     function.replacement.empty() ? "" : " -> ", function.replacement);
+    }
+  }
+}
+
+void append_pending(std::string& out, const PendingTasks& pending) {
+  for (const PendingTask& task : pending.first) {
+    fmt::format_to(std::back_inserter(out), "  {} ({}) {}\n", task.name, task.tid, task.state);
+    for (const std::string& frame : task.stack) {
+      fmt::format_to(std::back_inserter(out), "    {}\n", frame);
+    }
+  }
+  if (pending.count > pending.first.size()) {
+    fmt::format_to(std::back_inserter(out), "  and {} more\n", pending.count - pending.first.size());
+  }
+}
+
+/// Text that holds a name from outside (a file's, say), without what a terminal would obey.
+std::string harmless(std::string text) {
+  std::ranges::replace_if(text, [](unsigned char c) { return c < ' ' || c == 0x7f; }, '?');
+  return text;
+}
+
+std::string paint(const Style& style, PatchPhase phase) {
+  const std::string_view text = to_string(phase);
+  return phase == PatchPhase::patched ? style.good(text) : style.doubtful(text);
+}
+
+}  // namespace
+
+std::string render(const LivepatchFile& file) {
+  std::string out;
+  line(out, "name", file.name);
+  line(out, "version", file.version);
+  line(out, "description", file.description);
+  line(out, "kernel", file.release);
+  line(out, "vermagic", file.vermagic);
+  line(out, "build id", file.build_id);
+  line(out, "srcversion", file.srcversion);
+  line(out, "sha256", file.sha256);
+  line(out, "size", fmt::format("{} bytes", file.bytes.size()));
+  line(out, "signature", file.is_signed ? "present (not checked)" : "none");
+  line(out, "depends", fmt::format("{}", fmt::join(file.depends, ", ")));
+  if (file.contents) {
+    append_contents(out, *file.contents);
+  } else {
+    line(out, "changes", "unknown: " + file.contents_unknown);
+  }
+  return out;
+}
+
+std::string render(const Status& status, const std::string& domain, const Style& style) {
+  std::string out;
+  line(out, "domain", domain);
+  line(out, "kernel", status.guest.release);
+  line(out, "up", fmt::format("{:.0f} s", status.guest.uptime_seconds));
+  line(out, "tainted", status.guest.tainted == 0 ? "no" : taint_letters(status.guest.tainted));
+  const auto version = status.guest.guest_module.find("version");
+  line(out, "guest module", version == status.guest.guest_module.end() ? "not loaded" : version->second);
+  if (status.guest.patches.empty()) {
+    line(out, "livepatches", status.guest.has_livepatch ? "none" : "not supported by this kernel");
+  }
+  for (const GuestPatch& patch : status.guest.patches) {
+    fmt::format_to(std::back_inserter(out), "\n{}: {}\n", patch.name, paint(style, patch.phase()));
+    for (const GuestPatchedObject& object : patch.objects) {
+      const bool waiting = object.patched == false && patch.enabled && !patch.transition;
+      fmt::format_to(std::back_inserter(out), "  {}{}: {}\n", object.name, waiting ? " (waiting for the module)" : "",
+                     fmt::join(object.functions, " "));
+    }
+  }
+  if (const GuestPatch* patch = status.guest.in_transition(); patch != nullptr) {
+    fmt::format_to(std::back_inserter(out), "\n{} {}, {} task(s) pending\n", to_string(patch->phase()), patch->name,
+                   status.pending ? std::to_string(status.pending->count) : "an unknown number of");
+    append_pending(out, status.pending.value_or(PendingTasks()));
+  }
+  return out;
+}
+
+std::string render(const std::vector<Check>& checks, const Style& style) {
+  std::string out;
+  for (const Check& check : checks) {
+    const std::string word = fmt::format("{:<8}", to_string(check.health));
+    const std::string mark = check.health == Health::ok        ? style.good(word)
+                             : check.health == Health::warning ? style.doubtful(word)
+                                                               : style.bad(word);
+    fmt::format_to(std::back_inserter(out), "{} {}\n", mark, check.text);
+    if (!check.hint.empty()) {
+      fmt::format_to(std::back_inserter(out), "{:<8} {}\n", "", check.hint);
+    }
+  }
+  return out;
+}
+
+std::string render(const Report& report, const Style& style, bool verbose) {
+  std::string out;
+  if (report.outcome != Outcome::done) {
+    for (const Finding& finding : report.findings) {
+      if (finding.severity == Severity::error && !report.summary.ends_with(finding.text)) {
+        fmt::format_to(std::back_inserter(out), "{}: {}\n", to_string(finding.severity), finding.text);
+      }
+    }
+    out += render(Error{report.outcome, report.summary, report.hint}, style);
+  } else {
+    fmt::format_to(std::back_inserter(out), "{}\n", report.summary);
+  }
+  if (report.outcome != Outcome::done && report.blockers.count > 0) {
+    fmt::format_to(std::back_inserter(out), "{} task(s) pending:\n", report.blockers.count);
+    append_pending(out, report.blockers);
+  }
+  for (const std::string& text : report.kernel_log) {
+    fmt::format_to(std::back_inserter(out), "  {}\n", style.faint(text));
+  }
+  if (verbose) {
+    fmt::format_to(std::back_inserter(out), "took {} ms\n", report.elapsed.count());
+  }
+  return out;
+}
+
+std::string render(const Error& error, const Style& style) {
+  std::string out = fmt::format("{} {}\n", style.bad("error:"), harmless(error.what));
+  if (!error.hint.empty()) {
+    fmt::format_to(std::back_inserter(out), "{}\n", harmless(error.hint));
+  }
+  return out;
+}
+
+}  // namespace vpatch

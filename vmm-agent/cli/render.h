@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "vmm-agent/cli/terminal.h"
+#include "vmm-agent/operation/doctor.h"
+#include "vmm-agent/operation/status.h"
+
+namespace vpatch {
+
+// What each verb prints for people. The texts end with a newline.
+
+std::string render(const LivepatchFile& file);
+std::string render(const Status& status, const std::string& domain, const Style& style);
+std::string render(const std::vector<Check>& checks, const Style& style);
+std::string render(const Report& report, const Style& style, bool verbose);
+std::string render(const Error& error, const Style& style);
+
+}  // namespace vpatch

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <sys/types.h>
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "qmp/channel.h"
+#include "vmm-agent/error.h"
+
+namespace vpatch {
+
+enum class RunState : std::uint8_t { running, paused, shut_off, crashed, other };
+
+std::string_view to_string(RunState state);
+
+/// One VM as its hypervisor's management interface shows it. Owns its connections; destroying it
+/// closes them and changes nothing in the VM. One caller at a time.
+class Domain {
+ public:
+  Domain() = default;
+  Domain(const Domain&) = delete;
+  Domain& operator=(const Domain&) = delete;
+  virtual ~Domain() = default;
+
+  virtual const std::string& name() const = 0;
+  /// What tells this VM from all others on the host, safe as a file name: its UUID where it has one.
+  virtual const std::string& identity() const = 0;
+
+  virtual Result<RunState> run_state(const qmp::CallOptions& options) = 0;
+  /// The QEMU monitor; valid as long as the domain.
+  virtual Result<qmp::Channel*> monitor() = 0;
+  /// The guest agent, connected on first use; valid as long as the domain.
+  virtual Result<qmp::Channel*> agent(const qmp::CallOptions& options) = 0;
+  /// Process id of the VMM on this host.
+  virtual Result<pid_t> vmm_pid() = 0;
+};
+
+/// How the user names a VM: a libvirt domain, or the sockets of a plain QEMU.
+struct Target {
+  std::string uri = "qemu:///system";
+  std::string domain;  ///< libvirt name or UUID
+  std::string qmp;     ///< path of the monitor socket; not together with `domain`
+  std::string qga;     ///< path of the guest agent socket
+
+  bool is_libvirt() const { return !domain.empty(); }
+};
+
+/// Finds the VM. Outcome::unreachable when there is none, or its hypervisor does not answer.
+Result<std::unique_ptr<Domain>> open_domain(const Target& target, const qmp::CallOptions& options);
+
+/// The same for each backend.
+Result<std::unique_ptr<Domain>> open_libvirt_domain(const std::string& uri, const std::string& name,
+                                                    const qmp::CallOptions& options);
+Result<std::unique_ptr<Domain>> open_qemu_domain(const std::string& qmp_path, const std::string& qga_path,
+                                                 const qmp::CallOptions& options);
+
+/// Turns a failed agent or monitor call into an error for the user, with the next step.
+Error from_qmp(const qmp::Error& error);
+
+}  // namespace vpatch

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm-agent/domain/domain_lock.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <system_error>
+
+namespace vpatch {
+namespace {
+
+/// One folder for all users of the host: a lock that only some of them see is none.
+constexpr const char* kLockFolder = "/run/vpatch";
+
+std::unexpected<Error> cannot(const std::string& what, const std::string& path) {
+  return fail(Outcome::refused, fmt::format("cannot {} {}: {}", what, path, std::generic_category().message(errno)),
+              "Run vpatch as root, or let the group libvirt use the folder: install -d -m 2770 -g libvirt /run/vpatch");
+}
+
+/// What the holder wrote about itself, made fit to print.
+std::string read_holder(int fd) {
+  std::array<char, 200> text{};
+  const ssize_t size = pread(fd, text.data(), text.size(), 0);
+  std::string holder(text.data(), size > 0 ? static_cast<std::size_t>(size) : 0);
+  std::erase_if(holder, [](char c) { return c < ' ' || c > '~'; });
+  return holder.empty() ? "another vpatch" : holder;
+}
+
+}  // namespace
+
+Result<DomainLock> DomainLock::acquire(const std::string& identity, const std::string& domain, const std::string& what) {
+  if (mkdir(kLockFolder, 0755) != 0 && errno != EEXIST) {
+    return cannot("create", kLockFolder);
+  }
+  const std::string path = fmt::format("{}/{}.lock", kLockFolder, identity);
+  introspect::UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0660));
+  if (fd.get() < 0) {
+    return cannot("open", path);
+  }
+  if (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) {
+      return cannot("lock", path);
+    }
+    return fail(Outcome::refused, fmt::format("{}: busy: {} works on this domain", domain, read_holder(fd.get())),
+                "Wait until it has ended, then run the command again.");
+  }
+  const std::string holder = fmt::format("vpatch {} (process {})", what, getpid());
+  if (ftruncate(fd.get(), 0) != 0 || pwrite(fd.get(), holder.data(), holder.size(), 0) < 0) {
+    return cannot("write", path);
+  }
+  return DomainLock(std::move(fd));
+}
+
+}  // namespace vpatch

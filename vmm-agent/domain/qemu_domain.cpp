@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+// A plain QEMU process, reached through its monitor and agent sockets.
+#include <fmt/format.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <boost/json.hpp>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <system_error>
+
+#include "introspect/unique_fd.h"
+#include "qmp/socket_channel.h"
+#include "vmm-agent/domain/domain.h"
+
+namespace vpatch {
+namespace {
+
+namespace json = boost::json;
+
+std::string string_field(const json::value& reply, std::string_view key) {
+  const auto* object = reply.if_object();
+  const auto* field = object != nullptr ? object->if_contains(key) : nullptr;
+  const auto* text = field != nullptr ? field->if_string() : nullptr;
+  return text != nullptr ? std::string(*text) : std::string();
+}
+
+/// A file name made of a path, for VMs that have no UUID.
+std::string identity_from_path(const std::string& path) {
+  std::error_code ignored;
+  std::string identity = "qmp" + std::filesystem::weakly_canonical(path, ignored).string();
+  for (char& c : identity) {
+    c = c == '/' ? '-' : c;
+  }
+  return identity;
+}
+
+bool is_nil_uuid(std::string_view uuid) { return uuid.find_first_not_of("0-") == std::string_view::npos; }
+
+class QemuDomain final : public Domain {
+ public:
+  QemuDomain(std::string qmp_path, std::string qga_path, std::unique_ptr<qmp::Channel> monitor)
+      : qmp_path_(std::move(qmp_path)), qga_path_(std::move(qga_path)), monitor_(std::move(monitor)) {}
+
+  Result<void> learn_names(const qmp::CallOptions& options) {
+    auto name = monitor_->execute("query-name", {}, options);
+    if (!name) {
+      return std::unexpected(from_qmp(name.error()).in_context(qmp_path_));
+    }
+    auto uuid = monitor_->execute("query-uuid", {}, options);
+    if (!uuid) {
+      return std::unexpected(from_qmp(uuid.error()).in_context(qmp_path_));
+    }
+    name_ = string_field(*name, "name");
+    if (name_.empty()) {
+      name_ = qmp_path_;
+    }
+    const std::string id = string_field(*uuid, "UUID");
+    identity_ = is_nil_uuid(id) ? identity_from_path(qmp_path_) : id;
+    return {};
+  }
+
+  const std::string& name() const override { return name_; }
+  const std::string& identity() const override { return identity_; }
+
+  Result<RunState> run_state(const qmp::CallOptions& options) override {
+    auto reply = monitor_->execute("query-status", {}, options);
+    if (!reply) {
+      return std::unexpected(from_qmp(reply.error()).in_context(name_));
+    }
+    const std::string status = string_field(*reply, "status");
+    if (status == "running") {
+      return RunState::running;
+    }
+    if (status == "shutdown") {
+      return RunState::shut_off;
+    }
+    if (status == "guest-panicked" || status == "internal-error") {
+      return RunState::crashed;
+    }
+    return status.empty() ? RunState::other : RunState::paused;
+  }
+
+  Result<qmp::Channel*> monitor() override { return monitor_.get(); }
+
+  Result<qmp::Channel*> agent(const qmp::CallOptions& options) override {
+    if (agent_ == nullptr) {
+      if (qga_path_.empty()) {
+        return fail(Outcome::usage, fmt::format("{}: the guest agent's socket is needed", name_),
+                    "Name it with --qga PATH.");
+      }
+      auto channel = qmp::AgentChannel::connect(qga_path_, options);
+      if (!channel) {
+        return std::unexpected(from_qmp(channel.error()).in_context(name_));
+      }
+      agent_ = std::move(*channel);
+    }
+    return agent_.get();
+  }
+
+  Result<pid_t> vmm_pid() override {
+    // The credentials of a connected socket are those of the process that listens: QEMU itself.
+    introspect::UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    ucred peer{};
+    socklen_t size = sizeof peer;
+    if (qmp_path_.size() < sizeof address.sun_path) {
+      std::memcpy(address.sun_path, qmp_path_.c_str(), qmp_path_.size() + 1);
+    }
+    // NOLINTNEXTLINE(cppcoreguidelines-pro-type-reinterpret-cast): the sockets API
+    if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
+        getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) {
+      return fail(Outcome::unreachable, fmt::format("{}: the process behind {} is unknown: {}", name_, qmp_path_,
+                                                    std::generic_category().message(errno)));
+    }
+    return peer.pid;
+  }
+
+ private:
+  std::string qmp_path_;
+  std::string qga_path_;
+  std::string name_;
+  std::string identity_;
+  std::unique_ptr<qmp::Channel> monitor_;
+  std::unique_ptr<qmp::Channel> agent_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Domain>> open_qemu_domain(const std::string& qmp_path, const std::string& qga_path,
+                                                 const qmp::CallOptions& options) {
+  auto monitor = qmp::MonitorChannel::connect(qmp_path, options);
+  if (!monitor) {
+    return fail(Outcome::unreachable, fmt::format("monitor {}: {}", qmp_path, monitor.error().what),
+                "Check that QEMU runs with -qmp unix:PATH,server=on,wait=off and that no other client holds the monitor.");
+  }
+  auto domain = std::make_unique<QemuDomain>(qmp_path, qga_path, std::move(*monitor));
+  if (auto learned = domain->learn_names(options); !learned) {
+    return std::unexpected(learned.error());
+  }
+  return domain;
+}
+
+}  // namespace vpatch

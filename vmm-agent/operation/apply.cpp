@@ -1,0 +1,415 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm-agent/operation/apply.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "vmm-agent/operation/patience.h"
+
+namespace vpatch {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds kLateLoad{15'000};  ///< given to an insmod whose reply was lost
+
+/// One apply. Each step returns false once the report is concluded.
+class Apply {
+ public:
+  Apply(Context& context, const LivepatchFile& file, const ApplyOptions& options)
+      : context_(context), file_(file), options_(options) {
+    report_.patch = file.name;
+  }
+
+  Report run() {
+    const auto start = context_.clock.now();
+    if (preflight() && deliver() && load() && transition() && verify()) {
+      clean_up();
+    }
+    report_.elapsed = std::chrono::duration_cast<milliseconds>(context_.clock.now() - start);
+    return std::move(report_);
+  }
+
+ private:
+  bool interrupted() const { return context_.stop.stop_requested(); }
+
+  bool conclude(Outcome outcome, std::string text, std::string hint = {}) {
+    report_.conclude(outcome, fmt::format("{}: {}", context_.domain, text), std::move(hint));
+    return false;
+  }
+  bool conclude(const Error& error) { return conclude(error.outcome, error.what, error.hint); }
+
+  bool preflight() {
+    context_.reporter.progress("reading the guest");
+    auto state = context_.guest.observe(context_.interruptible());
+    if (!state) {
+      return interrupted() ? untouched() : conclude(state.error());
+    }
+    before_ = *std::move(state);
+    std::string build_id;
+    if (before_.find_module(file_.name) != nullptr) {
+      auto found = context_.guest.module_build_id(file_.name, context_.interruptible());
+      if (!found) {
+        return interrupted() ? untouched() : conclude(found.error());
+      }
+      build_id = *std::move(found);
+    }
+    plan_ = plan_apply(file_, before_, build_id, options_.preflight);
+    report_.findings = plan_.findings;
+    if (plan_.action == ApplyAction::refuse) {
+      const auto reason = std::ranges::find(plan_.findings, Severity::error, &Finding::severity);
+      return conclude(Outcome::refused, reason->text, reason->hint);
+    }
+    for (const Finding& finding : plan_.findings) {
+      if (finding.severity == Severity::note) {
+        context_.reporter.step("note: " + finding.text);
+      } else {
+        context_.reporter.warning(finding.text);
+      }
+    }
+    context_.reporter.step(fmt::format("guest runs {}, {} livepatch(es) in force", before_.release, before_.patches.size()));
+    if (options_.dry_run) {
+      report_.replaced = plan_.replaces;
+      return conclude(Outcome::done, fmt::format("dry run, nothing was changed; action: {}{}", to_string(plan_.action),
+                                                 plan_.replaces.empty() ? "" : fmt::format("; would replace {}", fmt::join(plan_.replaces, ", "))));
+    }
+    if (plan_.action == ApplyAction::none) {
+      // A former run may have been killed before it took its file away.
+      if (auto removed = context_.guest.remove_delivered(context_.steady()); !removed) {
+        context_.reporter.warning(removed.error().what);
+      }
+      return conclude(Outcome::done, fmt::format("{} is already in force", file_.name));
+    }
+    return interrupted() ? untouched() : true;
+  }
+
+  bool untouched() { return conclude(Outcome::refused, "interrupted before the guest was touched"); }
+
+  bool deliver() {
+    if (auto mark = context_.guest.log_mark(context_.interruptible()); mark) {
+      log_mark_ = *std::move(mark);
+    } else {
+      return interrupted() ? untouched() : conclude(mark.error());
+    }
+    if (auto removed = context_.guest.remove_delivered(context_.interruptible()); !removed) {
+      return interrupted() ? untouched() : conclude(removed.error());
+    }
+    if (plan_.action == ApplyAction::join) {
+      return true;
+    }
+    if (interrupted()) {
+      return untouched();
+    }
+    if (plan_.action == ApplyAction::replace_stale && !unload_stale()) {
+      return false;
+    }
+    const auto progress = [this](std::size_t done, std::size_t total) {
+      context_.reporter.progress(fmt::format("delivering {} of {} KiB", done / 1024, total / 1024));
+    };
+    auto delivered = context_.guest.deliver(file_.name, file_.bytes, progress, context_.interruptible());
+    if (!delivered) {
+      return abandon_delivery(std::move(delivered.error()));
+    }
+    if (interrupted()) {
+      return abandon_delivery(Error{Outcome::failed_restored, "interrupted"});
+    }
+    context_.reporter.step(fmt::format("delivered {} ({} KiB)", file_.name, (file_.bytes.size() + 1023) / 1024));
+    return true;
+  }
+
+  bool unload_stale() {
+    if (auto unloaded = unload_module(context_, file_.name); !unloaded) {
+      auto state = observe_patiently(context_);
+      const bool unchanged = state && state->find_module(file_.name) != nullptr;
+      return conclude(unchanged ? Outcome::refused : Outcome::failed_needs_look, unloaded.error().what,
+                      unloaded.error().hint);
+    }
+    context_.reporter.step(fmt::format("unloaded the stale module {}", file_.name));
+    return true;
+  }
+
+  /// The delivery failed half way: take the file away, also when the agent comes back only after a while.
+  bool abandon_delivery(Error error) {
+    const bool stopped = interrupted();
+    context_.reporter.progress("taking the delivered file away");
+    const bool removed = remove_delivered_patiently();
+    if (stopped) {
+      error = Error{Outcome::failed_restored, "interrupted while the file was delivered"};
+    }
+    if (plan_.action == ApplyAction::replace_stale) {
+      error.outcome = removed ? Outcome::failed_restored : Outcome::failed_needs_look;
+    }
+    error.what += removed ? as_before() : "; a part of the file is left in the guest";
+    if (!removed) {
+      error.hint = "Once the agent answers again, the next apply removes it; by hand: rm -r /run/vpatch";
+    }
+    return conclude(error);
+  }
+
+  /// What is left of this run in the guest, once all that could be taken back has been.
+  std::string as_before() const {
+    switch (plan_.action) {
+      case ApplyAction::replace_stale:
+        return "; the livepatches are as before, the stale module is unloaded";
+      case ApplyAction::join:
+        return "; the patch, which an earlier run had loaded, is out of the guest";
+      default: return "; the guest is as before";
+    }
+  }
+
+  bool remove_delivered_patiently() {
+    return patiently(context_, [this] { return context_.guest.remove_delivered(context_.steady()); }).has_value();
+  }
+
+  /// Ctrl-C does not cut the load itself short: what it did would be unknown.
+  bool load() {
+    if (plan_.action == ApplyAction::join) {
+      return true;
+    }
+    context_.reporter.progress(fmt::format("loading {}", file_.name));
+    auto loaded = context_.guest.load(file_.name, context_.steady());
+    auto state = observe_patiently(context_);
+    const bool removed = remove_delivered_patiently();
+    // Without a reply, insmod may still be at work with its file open.
+    const auto start = context_.clock.now();
+    while (!loaded && state && state->find_patch(file_.name) == nullptr && context_.clock.now() - start < kLateLoad) {
+      context_.clock.wait(kRetryAfterError, {});
+      state = observe_patiently(context_);
+    }
+    if (!state) {
+      return conclude(Outcome::failed_needs_look,
+                      fmt::format("{} was being loaded when the guest fell silent{}: {}", file_.name,
+                                  removed ? "" : ", its file is left there", state.error().what),
+                      "See with `vpatch status` whether it is in force; then apply or revert again.");
+    }
+    if (!removed) {
+      context_.reporter.warning("the delivered file could not be removed; the next apply does it");
+    }
+    const bool in_sysfs = state->find_patch(file_.name) != nullptr;
+    if (in_sysfs) {
+      context_.reporter.step(fmt::format("loaded {}", file_.name));
+      return true;
+    }
+    if (!loaded) {
+      return take_back_and_conclude(loaded.error().what);
+    }
+    return take_back_and_conclude(loaded->ok ? "the module loaded, but put no livepatch in force"
+                                             : fmt::format("the kernel refused the module: {}", loaded->message));
+  }
+
+  bool take_back_and_conclude(const std::string& why) {
+    note_kernel_log();
+    if (auto state = observe_patiently(context_); !state || state->find_module(file_.name) != nullptr) {
+      if (auto back = take_back(context_, file_.name); !back) {
+        return conclude(Outcome::failed_needs_look, fmt::format("{}; {}", why, back.error().what), back.error().hint);
+      }
+    }
+    return conclude_restored(Outcome::failed_restored, why,
+                             report_.kernel_log.empty() ? "" : "The kernel's own words are below.");
+  }
+
+  /// The patch is out of the guest again. Were it a replace patch whose transition ended before it could be reversed,
+  /// then the patches it replaced do not come back; and somebody else may have been at work meanwhile.
+  bool conclude_restored(Outcome outcome, const std::string& why, std::string hint = {}) {
+    auto state = observe_patiently(context_);
+    if (!state) {
+      return conclude(Outcome::failed_needs_look,
+                      fmt::format("{}; the guest could not be verified: {}", why, state.error().what), "See with `vpatch status`.");
+    }
+    if (const std::string lost = missing_from(before_, *state); !lost.empty()) {
+      return conclude(Outcome::failed_needs_look, fmt::format("{}; what it replaced is no longer in force:{}", why, lost),
+                      "Apply those livepatches again, or this one.");
+    }
+    if (const std::string others = missing_from(*state, before_); !others.empty()) {
+      return conclude(Outcome::failed_needs_look, fmt::format("{}; somebody else has loaded meanwhile:{}", why, others),
+                      "See with `vpatch status`.");
+    }
+    return conclude(outcome, why + as_before(), std::move(hint));
+  }
+
+  /// Names of the other livepatches of `from` that `in` does not have.
+  std::string missing_from(const GuestState& from, const GuestState& in) const {
+    std::string names;
+    for (const GuestPatch& patch : from.patches) {
+      if (patch.name != file_.name && in.find_patch(patch.name) == nullptr) {
+        names += " " + patch.name;
+      }
+    }
+    return names;
+  }
+
+  void note_kernel_log() {
+    if (auto lines = context_.guest.log_since(log_mark_, context_.steady())) {
+      report_.kernel_log = *std::move(lines);
+    }
+  }
+
+  bool transition() {
+    auto end = await_transition(context_, file_.name, options_.timeout, true);
+    if (!end) {
+      return conclude(Outcome::failed_needs_look,
+                      fmt::format("{} is loaded, but the guest fell silent: {}", file_.name, end.error().what),
+                      "The kernel finishes the transition by itself; see with `vpatch status`.");
+    }
+    report_.blockers = end->blockers;
+    if (end->how == TransitionEnd::How::ended) {
+      if (end->enabled()) {
+        return true;
+      }
+      return take_back_and_conclude(fmt::format("somebody else took {} back", file_.name));
+    }
+    const bool stalled = end->how == TransitionEnd::How::timed_out;
+    const std::string who =
+        end->blockers.first.empty() ? "" : "; blocked by " + describe(end->blockers.first.front());
+    if (stalled && options_.on_stall == OnStall::wait) {
+      return conclude(Outcome::stalled_waiting,
+                      fmt::format("the transition of {} did not end in time{}; it is left pending, as asked", file_.name, who),
+                      "Watch it with `vpatch status`, or take it back with `vpatch revert`.");
+    }
+    if (!stalled && plan_.action == ApplyAction::join) {
+      return conclude(Outcome::refused, fmt::format("interrupted; the transition of {}, which an earlier run began, goes on", file_.name),
+                      "Watch it with `vpatch status`, or take it back with `vpatch revert`.");
+    }
+    return reverse(stalled, who);
+  }
+
+  bool reverse(bool stalled, const std::string& who) {
+    context_.reporter.warning(stalled ? fmt::format("the transition did not end in time{}: reversing it", who)
+                                      : "interrupted: reversing the transition");
+    // The last pass may have ended it meanwhile. A patch in force stays: replaced ones could not come back.
+    if (auto state = observe_patiently(context_); state) {
+      const GuestPatch* patch = state->find_patch(file_.name);
+      if (patch != nullptr && patch->phase() == PatchPhase::patched) {
+        context_.reporter.warning("too late: the transition has just ended, the patch is in force");
+        return true;
+      }
+    }
+    if (auto back = take_back(context_, file_.name); !back) {
+      return conclude(Outcome::failed_needs_look, back.error().what, back.error().hint);
+    }
+    if (stalled) {
+      return conclude_restored(Outcome::stalled_reverted,
+                               fmt::format("the transition of {} did not end within {:.0f} s{}; reverted", file_.name,
+                                           std::chrono::duration<double>(options_.timeout).count(), who),
+                               "Try again when that task is gone, or with a longer --timeout.");
+    }
+    return conclude_restored(Outcome::failed_restored, "interrupted");
+  }
+
+  bool verify() {
+    context_.reporter.progress("verifying");
+    auto state = observe_patiently(context_);
+    if (!state) {
+      return conclude(Outcome::failed_needs_look,
+                      fmt::format("{} is in force, but could not be verified: {}", file_.name, state.error().what),
+                      "See with `vpatch status`.");
+    }
+    report_.transition_us = measured_transition(*state, file_.name, "patched");
+    for (const GuestPatch& old : before_.patches) {
+      const bool may_replace = !file_.contents || file_.contents->replace;
+      if (may_replace && old.name != file_.name && state->find_patch(old.name) == nullptr) {
+        report_.replaced.push_back(old.name);
+      }
+    }
+    const std::string problem = find_problem(*state);
+    if (!problem.empty()) {
+      return conclude(Outcome::failed_needs_look, fmt::format("{} is in force, but {}", file_.name, problem),
+                      "Look at the guest's kernel log; `vpatch revert` takes the patch back.");
+    }
+    std::string text = fmt::format("{} is in force", file_.name);
+    if (report_.transition_us) {
+      text += fmt::format(" (transition {:.1f} ms)", static_cast<double>(*report_.transition_us) / 1000.0);
+    }
+    context_.reporter.step("verified: " + text);
+    conclude(Outcome::done, text);
+    return true;
+  }
+
+  /// What in the guest is not as it should be after the transition; empty when all is well.
+  std::string find_problem(const GuestState& state) {
+    const GuestPatch* patch = state.find_patch(file_.name);
+    if (patch == nullptr || patch->phase() != PatchPhase::patched) {
+      return "the kernel no longer shows it so";
+    }
+    for (const PatchedObject& object : file_.contents ? file_.contents->objects : std::vector<PatchedObject>()) {
+      const bool present = object.name == "vmlinux" || state.find_module(object.name) != nullptr;
+      const auto shown = std::ranges::find(patch->objects, object.name, &GuestPatchedObject::name);
+      if (shown == patch->objects.end()) {
+        return fmt::format("the kernel does not list its object {}", object.name);
+      }
+      if (present && shown->patched == false) {
+        return fmt::format("its object {} is not patched", object.name);
+      }
+    }
+    if (const std::uint64_t fresh = state.tainted & ~before_.tainted & ~kExpectedTaint; fresh != 0) {
+      note_kernel_log();
+      return fmt::format("the kernel is newly tainted ({})", taint_letters(fresh));
+    }
+    auto lines = patiently(context_, [this] { return context_.guest.log_since(log_mark_, context_.steady()); });
+    if (!lines) {
+      return "the kernel log could not be read: " + lines.error().what;
+    }
+    if (auto trouble = trouble_in_log(*lines); !trouble.empty()) {
+      report_.kernel_log = *std::move(lines);
+      return "the kernel log tells of trouble: " + trouble.front();
+    }
+    return {};
+  }
+
+  /// Unloads what the patch replaced, after a grace time: a task may still be on its way out of the old code.
+  void clean_up() {
+    if (report_.replaced.empty()) {
+      return;
+    }
+    context_.reporter.progress(fmt::format("grace time of {:.0f} s before replaced modules are unloaded",
+                                           std::chrono::duration<double>(options_.grace).count()));
+    context_.clock.wait(options_.grace, context_.stop);
+    std::string problem;
+    if (interrupted()) {
+      problem = "interrupted";
+    } else if (auto state = observe_patiently(context_); !state) {
+      problem = state.error().what;
+    } else {
+      problem = find_problem(*state);
+    }
+    if (!problem.empty()) {
+      report_.findings.push_back({Severity::warning, "replaced-kept",
+                                  fmt::format("replaced modules stay loaded: {}", problem),
+                                  "Unload each later with `vpatch revert NAME`."});
+      context_.reporter.warning(report_.findings.back().text);
+      if (!interrupted()) {
+        conclude(Outcome::failed_needs_look, fmt::format("{} is in force, but {}", file_.name, problem),
+                 "Look at the guest's kernel log; `vpatch revert` takes the patch back.");
+      }
+      return;
+    }
+    for (const std::string& old : report_.replaced) {
+      if (auto unloaded = unload_module(context_, old); unloaded) {
+        report_.unloaded.push_back(old);
+        context_.reporter.step(fmt::format("unloaded the replaced module {}", old));
+      } else {
+        report_.findings.push_back({Severity::warning, "replaced-kept", unloaded.error().what, unloaded.error().hint});
+        context_.reporter.warning(unloaded.error().what);
+      }
+    }
+  }
+
+  Context& context_;
+  const LivepatchFile& file_;
+  const ApplyOptions& options_;
+  Report report_;
+  GuestState before_;
+  ApplyPlan plan_;
+  std::string log_mark_;
+};
+
+}  // namespace
+
+Report apply(Context& context, const LivepatchFile& file, const ApplyOptions& options) {
+  return Apply(context, file, options).run();
+}
+
+}  // namespace vpatch

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "vmm-agent/error.h"
+#include "vmm-agent/guest/guest.h"
+#include "vmm-agent/operation/preflight.h"
+
+namespace vpatch {
+
+/// Time as the operations see it, so that tests need none.
+class Clock {
+ public:
+  using TimePoint = std::chrono::steady_clock::time_point;
+
+  Clock() = default;
+  Clock(const Clock&) = delete;
+  Clock& operator=(const Clock&) = delete;
+  virtual ~Clock() = default;
+
+  virtual TimePoint now() = 0;
+  /// Waits for `duration`, or until `stop` is triggered.
+  virtual void wait(std::chrono::milliseconds duration, const std::stop_token& stop) = 0;
+};
+
+/// The real clock.
+class SteadyClock final : public Clock {
+ public:
+  TimePoint now() override { return std::chrono::steady_clock::now(); }
+  void wait(std::chrono::milliseconds duration, const std::stop_token& stop) override;
+};
+
+/// Where an operation tells how it goes.
+class Reporter {
+ public:
+  Reporter() = default;
+  Reporter(const Reporter&) = delete;
+  Reporter& operator=(const Reporter&) = delete;
+  virtual ~Reporter() = default;
+
+  /// A step is done.
+  virtual void step(std::string_view text) = 0;
+  /// What goes on right now; each call takes the place of the one before.
+  virtual void progress(std::string_view text) = 0;
+  /// Something the user should know although it stops nothing.
+  virtual void warning(std::string_view text) = 0;
+};
+
+/// What every operation works with. `stop` is triggered by Ctrl-C: work in progress ends early, while
+/// the calls that put the guest in order do not listen to it.
+struct Context {
+  std::string domain;
+  Guest& guest;
+  Reporter& reporter;
+  Clock& clock;
+  std::stop_token stop;
+  std::chrono::milliseconds call_timeout{20'000};
+
+  qmp::CallOptions interruptible() const { return {call_timeout, stop}; }
+  qmp::CallOptions steady() const { return {call_timeout, {}}; }
+};
+
+/// How an operation ended, for the terminal, for --json and for the exit code alike.
+struct Report {
+  Outcome outcome = Outcome::done;
+  std::string summary;  ///< one line
+  std::string hint;     ///< the next step; empty when there is none
+  std::string patch;    ///< name of the livepatch
+  std::vector<Finding> findings;
+  std::vector<std::string> replaced;    ///< patches this one took the place of
+  std::vector<std::string> unloaded;    ///< modules unloaded in the guest
+  PendingTasks blockers;                ///< who held the transition up when it was given up
+  std::vector<std::string> kernel_log;  ///< lines that explain a failure
+  std::chrono::milliseconds elapsed{0};             ///< of the whole operation
+  std::optional<std::uint64_t> transition_us;       ///< as the guest module measured it
+
+  void conclude(Outcome how, std::string text, std::string next_step = {}) {
+    outcome = how;
+    summary = std::move(text);
+    hint = std::move(next_step);
+  }
+};
+
+}  // namespace vpatch
