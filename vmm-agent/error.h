@@ -25,15 +25,24 @@ enum class Outcome : std::uint8_t {
 /// A stable word for each, for --json: "done", "refused", "stalled-reverted", ...
 constexpr std::string_view to_string(Outcome outcome) {
   switch (outcome) {
-    case Outcome::done: return "done";
-    case Outcome::usage: return "usage";
-    case Outcome::refused: return "refused";
-    case Outcome::stalled_reverted: return "stalled-reverted";
-    case Outcome::stalled_waiting: return "stalled-waiting";
-    case Outcome::unreachable: return "unreachable";
-    case Outcome::failed_restored: return "failed-restored";
-    case Outcome::failed_needs_look: return "failed-needs-look";
-    case Outcome::internal: break;
+    case Outcome::done:
+      return "done";
+    case Outcome::usage:
+      return "usage";
+    case Outcome::refused:
+      return "refused";
+    case Outcome::stalled_reverted:
+      return "stalled-reverted";
+    case Outcome::stalled_waiting:
+      return "stalled-waiting";
+    case Outcome::unreachable:
+      return "unreachable";
+    case Outcome::failed_restored:
+      return "failed-restored";
+    case Outcome::failed_needs_look:
+      return "failed-needs-look";
+    case Outcome::internal:
+      break;
   }
   return "internal";
 }
@@ -58,9 +67,11 @@ inline std::unexpected<Error> fail(Outcome outcome, std::string what, std::strin
   return std::unexpected(Error{outcome, std::move(what), std::move(hint)});
 }
 
-/// The result of `function` on a value, or the error unchanged (std::expected::transform, which g++-12 lacks).
+/// The result of `function` on a value, or the error unchanged (std::expected::transform, which
+/// g++-12 lacks).
 template <class T, class Function>
-auto map(Result<T> result, const Function& function) -> Result<decltype(function(*std::move(result)))> {
+auto map(Result<T> result, const Function& function)
+    -> Result<decltype(function(*std::move(result)))> {
   if (!result) {
     return std::unexpected(std::move(result.error()));
   }

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What an operator does on a good day, on a real guest.
+#include <boost/json.hpp>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
-#include <boost/json.hpp>
 
 #include "tests/vm/test_vm.h"
 
@@ -17,7 +16,8 @@ class ApplyTest : public testing::Test {
  protected:
   void SetUp() override { before_ = vm_.fingerprint(); }
   void TearDown() override {
-    for (const char* patch : {"vpatch_indep", "vpatch_demo_v2", "vpatch_demo_v1", "vpatch_target_lp"}) {
+    for (const char* patch :
+         {"vpatch_indep", "vpatch_demo_v2", "vpatch_demo_v1", "vpatch_target_lp"}) {
       const ProcessResult result = vm_.vpatch("revert", {patch});
       EXPECT_EQ(result.exit_code, 0) << result;
     }
@@ -51,7 +51,8 @@ TEST_F(ApplyTest, SecondApplyOfTheSameFileDoesNothing) {
 
 TEST_F(ApplyTest, ReplacePatchTakesOverAndItsPredecessorIsUnloaded) {
   ASSERT_EQ(vm_.vpatch("apply", {module_path("vpatch_demo_v1")}).exit_code, 0);
-  const ProcessResult applied = vm_.vpatch("apply", {"--json", "--grace", "1", module_path("vpatch_demo_v2")});
+  const ProcessResult applied =
+      vm_.vpatch("apply", {"--json", "--grace", "1", module_path("vpatch_demo_v2")});
   ASSERT_EQ(applied.exit_code, 0) << applied;
   const auto report = boost::json::parse(applied.out).as_object();
   EXPECT_EQ(boost::json::serialize(report.at("replaced")), R"(["vpatch_demo_v1"])");
@@ -87,7 +88,8 @@ TEST_F(ApplyTest, StatusShowsWhatIsInForce) {
   const ProcessResult status = vm_.vpatch("status", {"--json"});
   ASSERT_EQ(status.exit_code, 0) << status;
   const auto object = boost::json::parse(status.out).as_object();
-  EXPECT_EQ(boost::json::serialize(object.at("release")), "\"" + vm_.guest("printf %s $(uname -r)") + "\"");
+  EXPECT_EQ(boost::json::serialize(object.at("release")),
+            "\"" + vm_.guest("printf %s $(uname -r)") + "\"");
   const auto& patch = object.at("patches").as_array().at(0).as_object();
   EXPECT_EQ(patch.at("name"), "vpatch_demo_v1");
   EXPECT_EQ(patch.at("phase"), "patched");
@@ -96,11 +98,15 @@ TEST_F(ApplyTest, StatusShowsWhatIsInForce) {
 TEST_F(ApplyTest, GuestModuleSawTheTransition) {
   const ProcessResult applied = vm_.vpatch("apply", {"--json", module_path("vpatch_demo_v1")});
   ASSERT_EQ(applied.exit_code, 0) << applied;
-  EXPECT_TRUE(boost::json::parse(applied.out).as_object().at("transition_us").is_number()) << applied;
-  EXPECT_EQ(vm_.guest("cat /sys/kernel/vpatch/state /sys/kernel/vpatch/patch /sys/kernel/vpatch/last_result"),
-            "idle\nvpatch_demo_v1\npatched\n");
+  EXPECT_TRUE(boost::json::parse(applied.out).as_object().at("transition_us").is_number())
+      << applied;
+  EXPECT_EQ(
+      vm_.guest(
+          "cat /sys/kernel/vpatch/state /sys/kernel/vpatch/patch /sys/kernel/vpatch/last_result"),
+      "idle\nvpatch_demo_v1\npatched\n");
   ASSERT_EQ(vm_.vpatch("revert").exit_code, 0);
-  EXPECT_EQ(vm_.guest("cat /sys/kernel/vpatch/state /sys/kernel/vpatch/last_result"), "idle\nunpatched\n");
+  EXPECT_EQ(vm_.guest("cat /sys/kernel/vpatch/state /sys/kernel/vpatch/last_result"),
+            "idle\nunpatched\n");
 }
 
 TEST_F(ApplyTest, DoctorFindsNothingInTheWay) {

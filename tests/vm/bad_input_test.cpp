@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Wrong files and wrong names, each with its exit code, a message that says it, and an untouched guest.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
-#include <fmt/format.h>
-
+// Wrong files and wrong names, each with its exit code, a message that says it, and an untouched
+// guest.
 #include <cstring>
 #include <filesystem>
 #include <functional>
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "tests/vm/test_vm.h"
 #include "vmm-agent/patch/livepatch_file.h"
@@ -17,7 +17,9 @@ namespace {
 
 using testing::HasSubstr;
 
-std::string other_kernel() { return kernel() == "6.1" ? "6.12" : "6.1"; }
+std::string other_kernel() {
+  return kernel() == "6.1" ? "6.12" : "6.1";
+}
 
 struct BadFile {
   std::string name;
@@ -25,7 +27,9 @@ struct BadFile {
   std::string message;
 };
 
-void PrintTo(const BadFile& file, std::ostream* out) { *out << file.name; }
+void PrintTo(const BadFile& file, std::ostream* out) {
+  *out << file.name;
+}
 
 std::vector<BadFile> bad_files() {
   std::vector<BadFile> files = {
@@ -37,8 +41,10 @@ std::vector<BadFile> bad_files() {
          return good;
        },
        "AArch64"},
-      {"NoLivepatch", [](const std::string&) { return read_file(module_path("vpatch_notlp")); }, "not a livepatch"},
-      {"ForAnotherKernel", [](const std::string&) { return read_file(module_path("vpatch_demo_v1", other_kernel())); },
+      {"NoLivepatch", [](const std::string&) { return read_file(module_path("vpatch_notlp")); },
+       "not a livepatch"},
+      {"ForAnotherKernel",
+       [](const std::string&) { return read_file(module_path("vpatch_demo_v1", other_kernel())); },
        "the livepatch is for kernel"},
   };
   for (const int percent : {1, 10, 50, 90, 99}) {
@@ -56,7 +62,8 @@ class BadFileTest : public testing::TestWithParam<BadFile> {};
 TEST_P(BadFileTest, IsRefusedAndTheGuestUntouched) {
   TestVm& vm = shared_vm();
   const std::string before = vm.fingerprint();
-  const std::string path = std::filesystem::temp_directory_path() / ("vpatch-bad-" + backend() + kernel() + ".ko");
+  const std::string path =
+      std::filesystem::temp_directory_path() / ("vpatch-bad-" + backend() + kernel() + ".ko");
   write_file(path, GetParam().make(read_file(module_path("vpatch_demo_v1"))));
 
   const ProcessResult result = vm.vpatch("apply", {path});
@@ -85,7 +92,8 @@ TEST(BadInput, FileCutAtAnyByteIsRefused) {
     std::vector<std::byte> bytes(size);
     std::memcpy(bytes.data(), good.data(), size);
     const auto result = parse_livepatch(std::move(bytes), "cut.ko");
-    ASSERT_FALSE(result.has_value()) << "accepted when cut to " << size << " of " << good.size() << " bytes";
+    ASSERT_FALSE(result.has_value())
+        << "accepted when cut to " << size << " of " << good.size() << " bytes";
     EXPECT_EQ(result.error().outcome, Outcome::refused);
   }
 }
@@ -102,14 +110,14 @@ TEST(BadInput, LoadThatTheKernelRefusesShowsTheKernelsReason) {
 
 TEST(BadInput, UnknownDomainIsUnreachable) {
   if (backend() != "libvirt") {
-    const ProcessResult result = run({shared_vm().vpatch_argv("status", {}).front(), "status", "--qmp", "/nonexistent/qmp",
-                                      "--qga", "/nonexistent/qga"});
+    const ProcessResult result = run({shared_vm().vpatch_argv("status", {}).front(), "status",
+                                      "--qmp", "/nonexistent/qmp", "--qga", "/nonexistent/qga"});
     EXPECT_EQ(result.exit_code, 6) << result;
     EXPECT_THAT(result.err, HasSubstr("/nonexistent/qmp"));
     return;
   }
-  const ProcessResult result = run({shared_vm().vpatch_argv("status", {}).front(), "apply", "--domain", "no-such-domain",
-                                    module_path("vpatch_demo_v1")});
+  const ProcessResult result = run({shared_vm().vpatch_argv("status", {}).front(), "apply",
+                                    "--domain", "no-such-domain", module_path("vpatch_demo_v1")});
   EXPECT_EQ(result.exit_code, 6) << result;
   EXPECT_THAT(result.err, HasSubstr("no-such-domain"));
 }

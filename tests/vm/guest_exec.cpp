@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// guest-exec DOMAIN PROGRAM [ARGUMENT...]: runs a program in a libvirt guest through its agent; for demo and by hand.
+// guest-exec DOMAIN PROGRAM [ARGUMENT...]: runs a program in a libvirt guest through its agent; for
+// demo and by hand.
 #include <fmt/format.h>
 
 #include "qmp/guest_agent.h"
@@ -17,7 +18,8 @@ int main(int argc, char** argv) {
     fmt::print(stderr, "guest-exec: {}\n", channel.error().what);
     return 6;
   }
-  auto result = vpatch::qmp::GuestAgent(**channel).exec({argv[2], {argv + 3, argv + argc}, {}}, options);
+  auto result =
+      vpatch::qmp::GuestAgent(**channel).exec({argv[2], {argv + 3, argv + argc}, {}}, options);
   if (!result) {
     fmt::print(stderr, "guest-exec: {}\n", result.error().what);
     return 6;

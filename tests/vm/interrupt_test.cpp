@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ctrl-C, kill -9 and a second vpatch, while one is at work.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
-#include <fmt/format.h>
-
 #include <chrono>
 #include <csignal>
 #include <filesystem>
 #include <memory>
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "tests/vm/test_vm.h"
 
@@ -33,8 +32,11 @@ class InterruptTest : public testing::Test {
   /// An apply that hangs in its transition, once the kernel runs that.
   std::unique_ptr<Process> stalled_apply() {
     vm_.guest("echo thread block >/sys/kernel/vpatch_target/control");
-    auto process = std::make_unique<Process>(vm_.vpatch_argv("apply", {module_path("vpatch_target_lp")}));
-    EXPECT_TRUE(eventually([&] { return process->err_so_far().find("loaded vpatch_target_lp") != std::string::npos; }));
+    auto process =
+        std::make_unique<Process>(vm_.vpatch_argv("apply", {module_path("vpatch_target_lp")}));
+    EXPECT_TRUE(eventually([&] {
+      return process->err_so_far().find("loaded vpatch_target_lp") != std::string::npos;
+    }));
     return process;
   }
 
@@ -66,10 +68,12 @@ TEST_F(InterruptTest, CtrlCAtAnyInstantLeavesTheGuestPatchedOrAsBefore) {
     process.signal(SIGINT);
     const ProcessResult result = process.wait();
     const bool patched = vm_.guest("ls /sys/kernel/livepatch") == "vpatch_demo_v1\n";
-    fmt::print("interrupt {:2d}/{}: exit code {}, guest {}\n", i, kInstants, result.exit_code, patched ? "patched" : "as before");
+    fmt::print("interrupt {:2d}/{}: exit code {}, guest {}\n", i, kInstants, result.exit_code,
+               patched ? "patched" : "as before");
     EXPECT_EQ(patched, result.exit_code == 0) << "instant " << i << "\n" << result;
     EXPECT_THAT(result.exit_code, testing::AnyOf(0, 3, 7, -SIGINT)) << result;
-    EXPECT_EQ(vm_.guest("ls -d /run/vpatch 2>/dev/null || true"), "") << "instant " << i << "\n" << result;
+    EXPECT_EQ(vm_.guest("ls -d /run/vpatch 2>/dev/null || true"), "") << "instant " << i << "\n"
+                                                                      << result;
     ASSERT_EQ(vm_.vpatch("revert", {"vpatch_demo_v1"}).exit_code, 0);
     ASSERT_EQ(vm_.fingerprint(), before_) << "instant " << i << "\n" << result;
   }
@@ -77,11 +81,14 @@ TEST_F(InterruptTest, CtrlCAtAnyInstantLeavesTheGuestPatchedOrAsBefore) {
 
 TEST_F(InterruptTest, CtrlCInTheTransferTakesTheFileAway) {
   const std::string large = padded_module("vpatch_demo_v1", std::size_t{16} << 20);
-  // The guest has been read; what follows is the transfer, which takes seconds for a file of this size.
+  // The guest has been read; what follows is the transfer, which takes seconds for a file of this
+  // size.
   Process process(vm_.vpatch_argv("apply", {large}));
-  ASSERT_TRUE(eventually([&] { return process.err_so_far().find("guest runs") != std::string::npos; }));
+  ASSERT_TRUE(
+      eventually([&] { return process.err_so_far().find("guest runs") != std::string::npos; }));
   // libvirt lets us look beside vpatch; the agent's socket of a plain QEMU serves one client only.
-  ASSERT_TRUE(backend() == "qemu" || eventually([&] { return !vm_.guest("ls /run/vpatch 2>/dev/null || true").empty(); }));
+  ASSERT_TRUE(backend() == "qemu" ||
+              eventually([&] { return !vm_.guest("ls /run/vpatch 2>/dev/null || true").empty(); }));
   process.signal(SIGINT);
   const ProcessResult result = process.wait();
   std::filesystem::remove(large);
@@ -95,7 +102,8 @@ TEST_F(InterruptTest, CtrlCInARevertPutsThePatchInForceAgain) {
   ASSERT_EQ(vm_.vpatch("apply", {module_path("vpatch_target_lp")}).exit_code, 0);
   vm_.guest("echo thread block >/sys/kernel/vpatch_target/control");
   Process process(vm_.vpatch_argv("revert", {"vpatch_target_lp"}));
-  ASSERT_TRUE(eventually([&] { return process.err_so_far().find("disabled vpatch_target_lp") != std::string::npos; }));
+  ASSERT_TRUE(eventually(
+      [&] { return process.err_so_far().find("disabled vpatch_target_lp") != std::string::npos; }));
   process.signal(SIGHUP);
   const ProcessResult result = process.wait();
   EXPECT_EQ(result.exit_code, 7) << result;
@@ -106,7 +114,8 @@ TEST_F(InterruptTest, CtrlCInARevertPutsThePatchInForceAgain) {
 TEST_F(InterruptTest, LostTerminalDoesNotStopTheReversal) {
   vm_.guest("echo thread block >/sys/kernel/vpatch_target/control");
   std::string command = "exec";
-  for (const std::string& word : vm_.vpatch_argv("apply", {"--timeout", "2", module_path("vpatch_target_lp")})) {
+  for (const std::string& word :
+       vm_.vpatch_argv("apply", {"--timeout", "2", module_path("vpatch_target_lp")})) {
     command += " '" + word + "'";
   }
   const ProcessResult result = run({"/bin/sh", "-c", command + " >/dev/full 2>&-"});
@@ -129,7 +138,8 @@ TEST_F(InterruptTest, SecondVpatchOnTheDomainIsRefused) {
   if (backend() == "qemu") {
     // The sockets of a plain QEMU serve one client: the second vpatch meets silence, and says so.
     const auto process = stalled_apply();
-    const ProcessResult second = vm_.vpatch("apply", {"--agent-timeout", "2", module_path("vpatch_demo_v1")});
+    const ProcessResult second =
+        vm_.vpatch("apply", {"--agent-timeout", "2", module_path("vpatch_demo_v1")});
     EXPECT_EQ(second.exit_code, 6) << second;
     process->signal(SIGINT);
     process->wait();

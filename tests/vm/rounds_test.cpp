@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <string>
+
 #include <fmt/format.h>
 #include <gtest/gtest.h>
-
-#include <string>
 
 #include "tests/vm/test_vm.h"
 
@@ -11,9 +11,10 @@ namespace {
 
 /// Kernel memory in use that a leak would grow, in KiB: slab, vmalloc and page tables.
 long kernel_memory_kib(const TestVm& vm) {
-  return std::stol(vm.guest(
-      "sync; echo 3 >/proc/sys/vm/drop_caches; "
-      "awk '/^(SUnreclaim|VmallocUsed|PageTables|KernelStack):/ {sum += $2} END {print sum}' /proc/meminfo"));
+  return std::stol(
+      vm.guest("sync; echo 3 >/proc/sys/vm/drop_caches; "
+               "awk '/^(SUnreclaim|VmallocUsed|PageTables|KernelStack):/ {sum += $2} END {print "
+               "sum}' /proc/meminfo"));
 }
 
 TEST(Rounds, TwentyAppliesAndRevertsLeaveNothingBehind) {
@@ -31,7 +32,8 @@ TEST(Rounds, TwentyAppliesAndRevertsLeaveNothingBehind) {
     }
   }
   const long after = kernel_memory_kib(vm);
-  fmt::print("rounds: 20 on {} {}; kernel memory after 4 rounds {} KiB, after 20 {} KiB\n", backend(), kernel(), settled, after);
+  fmt::print("rounds: 20 on {} {}; kernel memory after 4 rounds {} KiB, after 20 {} KiB\n",
+             backend(), kernel(), settled, after);
   EXPECT_EQ(vm.fingerprint(), before);
   EXPECT_EQ(vm.trouble(), "");
   // The module's own pages are 40 KiB and more: sixteen leaked ones would show.

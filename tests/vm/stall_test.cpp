@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Transitions that cannot end: a kernel thread waits, uninterruptibly, inside a function that the patch changes.
+// Transitions that cannot end: a kernel thread waits, uninterruptibly, inside a function that the
+// patch changes.
+#include <boost/json.hpp>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
-#include <boost/json.hpp>
 
 #include "tests/vm/test_vm.h"
 
@@ -26,7 +26,8 @@ class StallTest : public testing::Test {
   void block_a_thread() {
     vm_.guest("echo thread block >/sys/kernel/vpatch_target/control");
     ASSERT_TRUE(eventually([this] {
-      return vm_.guest("cat /sys/kernel/vpatch_target/state").find("blocked=1") != std::string::npos;
+      return vm_.guest("cat /sys/kernel/vpatch_target/state").find("blocked=1") !=
+             std::string::npos;
     }));
   }
   std::string phase() const {
@@ -52,7 +53,8 @@ TEST_F(StallTest, ApplyRevertsAndNamesTheBlocker) {
 
 TEST_F(StallTest, ApplyLeavesItPendingWhenAskedAndEndsWithTheBlocker) {
   block_a_thread();
-  const ProcessResult result = vm_.vpatch("apply", {"--timeout", "1", "--on-stall", "wait", patch_});
+  const ProcessResult result =
+      vm_.vpatch("apply", {"--timeout", "1", "--on-stall", "wait", patch_});
   EXPECT_EQ(result.exit_code, 5) << result;
   const ProcessResult status = vm_.vpatch("status");
   EXPECT_THAT(status.out, HasSubstr("patching vpatch_target_lp, 1 task(s) pending")) << status;

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/vm/subprocess.h"
 
-#include <fcntl.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
+
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 namespace vpatch::test {
 
@@ -35,8 +35,10 @@ Process::Process(const std::vector<std::string>& argv) {
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, (directory_ + "/out").c_str(), O_WRONLY | O_CREAT, 0600);
-  posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, (directory_ + "/err").c_str(), O_WRONLY | O_CREAT, 0600);
+  posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, (directory_ + "/out").c_str(),
+                                   O_WRONLY | O_CREAT, 0600);
+  posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, (directory_ + "/err").c_str(),
+                                   O_WRONLY | O_CREAT, 0600);
   std::vector<std::string> words = argv;
   std::vector<char*> pointers;
   pointers.reserve(words.size() + 1);
@@ -82,9 +84,15 @@ ProcessResult Process::wait() {
   return {code, out_so_far(), err_so_far()};
 }
 
-std::string Process::out_so_far() const { return read_file(directory_ + "/out"); }
-std::string Process::err_so_far() const { return read_file(directory_ + "/err"); }
+std::string Process::out_so_far() const {
+  return read_file(directory_ + "/out");
+}
+std::string Process::err_so_far() const {
+  return read_file(directory_ + "/err");
+}
 
-ProcessResult run(const std::vector<std::string>& argv) { return Process(argv).wait(); }
+ProcessResult run(const std::vector<std::string>& argv) {
+  return Process(argv).wait();
+}
 
 }  // namespace vpatch::test

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <sys/types.h>
-
 #include <string>
 #include <vector>
+
+#include <sys/types.h>
 
 namespace vpatch::test {
 
@@ -14,7 +14,8 @@ struct ProcessResult {
   std::string err;
 };
 
-/// A program running beside the test, its outputs collected. Ended with SIGKILL if still there at the end.
+/// A program running beside the test, its outputs collected. Ended with SIGKILL if still there at
+/// the end.
 class Process {
  public:
   explicit Process(const std::vector<std::string>& argv);

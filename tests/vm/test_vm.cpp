@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/vm/test_vm.h"
 
-#include <fmt/format.h>
-#include <gtest/gtest.h>
-
-#include <boost/json.hpp>
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <stdexcept>
 #include <thread>
+
+#include <boost/json.hpp>
+#include <fmt/format.h>
+#include <gtest/gtest.h>
 
 #include "qmp/guest_agent.h"
 
@@ -17,7 +17,8 @@ namespace vpatch::test {
 namespace {
 
 std::string environment(const char* name) {
-  const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): read before any thread runs
+  const char* value =
+      std::getenv(name);  // NOLINT(concurrency-mt-unsafe): read before any thread runs
   if (value == nullptr) {
     throw std::runtime_error(fmt::format("{} is not set; run the tests with ctest", name));
   }
@@ -28,19 +29,25 @@ constexpr const char* kStarter = VPATCH_SOURCE_DIR "/images/vm";
 
 }  // namespace
 
-std::string backend() { return environment("VPATCH_VM_BACKEND"); }
-std::string kernel() { return environment("VPATCH_VM_KERNEL"); }
+std::string backend() {
+  return environment("VPATCH_VM_BACKEND");
+}
+std::string kernel() {
+  return environment("VPATCH_VM_KERNEL");
+}
 
 std::string module_path(const std::string& name, const std::string& other_kernel) {
   const char* images = std::getenv("VPATCH_IMAGES");  // NOLINT(concurrency-mt-unsafe)
-  return fmt::format("{}/{}/modules/{}.ko", images != nullptr ? images : VPATCH_SOURCE_DIR "/build/images",
+  return fmt::format("{}/{}/modules/{}.ko",
+                     images != nullptr ? images : VPATCH_SOURCE_DIR "/build/images",
                      other_kernel.empty() ? kernel() : other_kernel, name);
 }
 
 std::string padded_module(const std::string& name, std::size_t bytes) {
   const std::string directory = testing::TempDir();
   const std::string padding = fmt::format("{}vpatch-padding-{}", directory, backend());
-  const std::string padded = fmt::format("{}vpatch-padded-{}-{}.ko", directory, backend(), kernel());
+  const std::string padded =
+      fmt::format("{}vpatch-padded-{}-{}.ko", directory, backend(), kernel());
   write_file(padding, std::string(bytes, 'p'));
   const ProcessResult result =
       run({"objcopy", "--add-section", ".vpatch.padding=" + padding, module_path(name), padded});
@@ -52,12 +59,15 @@ std::string padded_module(const std::string& name, std::size_t bytes) {
 }
 
 TestVm::TestVm(const std::string& name, const std::vector<std::string>& extra_flags) : name_(name) {
-  run({kStarter, "stop", "--backend", backend(), "--name", name});  // a left-over of a killed test run
-  std::vector<std::string> argv = {kStarter, "start", "--backend", backend(), "--kernel", kernel(), "--name", name};
+  run({kStarter, "stop", "--backend", backend(), "--name",
+       name});  // a left-over of a killed test run
+  std::vector<std::string> argv = {kStarter,   "start",  "--backend", backend(),
+                                   "--kernel", kernel(), "--name",    name};
   argv.insert(argv.end(), extra_flags.begin(), extra_flags.end());
   const ProcessResult result = run(argv);
   if (result.exit_code != 0) {
-    throw std::runtime_error(fmt::format("the VM {} did not start: {}{}", name, result.out, result.err));
+    throw std::runtime_error(
+        fmt::format("the VM {} did not start: {}{}", name, result.out, result.err));
   }
   const auto started = boost::json::parse(result.out).as_object();
   if (backend() == "libvirt") {
@@ -70,7 +80,9 @@ TestVm::TestVm(const std::string& name, const std::vector<std::string>& extra_fl
   }
 }
 
-TestVm::~TestVm() { run({kStarter, "stop", "--backend", backend(), "--name", name_}); }
+TestVm::~TestVm() {
+  run({kStarter, "stop", "--backend", backend(), "--name", name_});
+}
 
 std::vector<std::string> TestVm::target_flags() const {
   if (target_.is_libvirt()) {
@@ -79,7 +91,8 @@ std::vector<std::string> TestVm::target_flags() const {
   return {"--qmp", target_.qmp, "--qga", target_.qga};
 }
 
-void TestVm::with_agent(const std::function<void(qmp::GuestAgent&, const qmp::CallOptions&)>& use) const {
+void TestVm::with_agent(
+    const std::function<void(qmp::GuestAgent&, const qmp::CallOptions&)>& use) const {
   const qmp::CallOptions options{std::chrono::seconds(60), {}};
   auto domain = open_domain(target_, options);
   if (!domain) {
@@ -113,7 +126,8 @@ std::string TestVm::guest(const std::string& command) const {
       throw std::runtime_error(result.error().what);
     }
     if (!result->ok()) {
-      throw std::runtime_error(fmt::format("in the guest: {}: {}{}", command, result->out, result->err));
+      throw std::runtime_error(
+          fmt::format("in the guest: {}: {}{}", command, result->out, result->err));
     }
     out = result->out;
   });
@@ -123,13 +137,15 @@ std::string TestVm::guest(const std::string& command) const {
 void TestVm::deliver(const std::string& host_path, const std::string& guest_path) const {
   const std::string text = read_file(host_path);
   with_agent([&](qmp::GuestAgent& agent, const qmp::CallOptions& options) {
-    if (auto written = agent.write_file(guest_path, std::as_bytes(std::span(text)), options); !written) {
+    if (auto written = agent.write_file(guest_path, std::as_bytes(std::span(text)), options);
+        !written) {
       throw std::runtime_error(written.error().what);
     }
   });
 }
 
-std::vector<std::string> TestVm::vpatch_argv(const std::string& verb, const std::vector<std::string>& arguments) const {
+std::vector<std::string> TestVm::vpatch_argv(const std::string& verb,
+                                             const std::vector<std::string>& arguments) const {
   std::vector<std::string> argv = {VPATCH_PROGRAM, verb};
   const auto flags = target_flags();
   argv.insert(argv.end(), flags.begin(), flags.end());
@@ -137,7 +153,8 @@ std::vector<std::string> TestVm::vpatch_argv(const std::string& verb, const std:
   return argv;
 }
 
-ProcessResult TestVm::vpatch(const std::string& verb, const std::vector<std::string>& arguments) const {
+ProcessResult TestVm::vpatch(const std::string& verb,
+                             const std::vector<std::string>& arguments) const {
   return run(vpatch_argv(verb, arguments));
 }
 
@@ -163,7 +180,9 @@ bool eventually(const std::function<bool()>& condition, std::chrono::seconds lim
 }
 
 std::ostream& operator<<(std::ostream& out, const ProcessResult& result) {
-  return out << "exit code " << result.exit_code << "\nstdout:\n" << result.out << "\nstderr:\n" << result.err;
+  return out << "exit code " << result.exit_code << "\nstdout:\n"
+             << result.out << "\nstderr:\n"
+             << result.err;
 }
 
 }  // namespace vpatch::test

@@ -13,11 +13,13 @@
 
 namespace vpatch::test {
 
-/// "libvirt" or "qemu", and "6.1" or "6.12": what this test program runs on (VPATCH_VM_BACKEND, VPATCH_VM_KERNEL).
+/// "libvirt" or "qemu", and "6.1" or "6.12": what this test program runs on (VPATCH_VM_BACKEND,
+/// VPATCH_VM_KERNEL).
 std::string backend();
 std::string kernel();
 
-/// A real guest, booted by images/vm. Throws when it does not come up: a test on a VM fails, it never skips.
+/// A real guest, booted by images/vm. Throws when it does not come up: a test on a VM fails, it
+/// never skips.
 class TestVm {
  public:
   explicit TestVm(const std::string& name, const std::vector<std::string>& extra_flags = {});
@@ -30,23 +32,28 @@ class TestVm {
   /// --domain NAME, or --qmp PATH --qga PATH.
   std::vector<std::string> target_flags() const;
 
-  /// Runs a shell command in the guest, beside vpatch, and returns what it printed. Throws when it fails.
+  /// Runs a shell command in the guest, beside vpatch, and returns what it printed. Throws when it
+  /// fails.
   std::string guest(const std::string& command) const;
   /// Runs a command on the VM's monitor, "stop" or "cont".
   void monitor(const std::string& command) const;
   /// Copies a file of the host into the guest.
   void deliver(const std::string& host_path, const std::string& guest_path) const;
   /// vpatch VERB <target flags> ARGUMENTS...
-  std::vector<std::string> vpatch_argv(const std::string& verb, const std::vector<std::string>& arguments) const;
-  ProcessResult vpatch(const std::string& verb, const std::vector<std::string>& arguments = {}) const;
+  std::vector<std::string> vpatch_argv(const std::string& verb,
+                                       const std::vector<std::string>& arguments) const;
+  ProcessResult vpatch(const std::string& verb,
+                       const std::vector<std::string>& arguments = {}) const;
 
-  /// All that an operation must leave as it found it: livepatches, their modules, files, tasks' text.
+  /// All that an operation must leave as it found it: livepatches, their modules, files, tasks'
+  /// text.
   std::string fingerprint() const;
   /// Lines of the guest's log that tell of trouble, one text.
   std::string trouble() const;
 
  private:
-  /// Calls `use` with a guest agent connected for this call only: its socket serves one client at a time.
+  /// Calls `use` with a guest agent connected for this call only: its socket serves one client at a
+  /// time.
   void with_agent(const std::function<void(qmp::GuestAgent&, const qmp::CallOptions&)>& use) const;
 
   std::string name_;
@@ -59,12 +66,13 @@ TestVm& shared_vm();
 /// Path of one of our kernel modules, built for kernel() or for `other_kernel`.
 std::string module_path(const std::string& name, const std::string& other_kernel = {});
 
-/// A copy of one of our modules with a section of `bytes` more that no loader looks at, so that its delivery takes long.
-/// The caller removes the file.
+/// A copy of one of our modules with a section of `bytes` more that no loader looks at, so that its
+/// delivery takes long. The caller removes the file.
 std::string padded_module(const std::string& name, std::size_t bytes);
 
 /// Asks `condition` until it holds; false when it did not within `limit`.
-bool eventually(const std::function<bool()>& condition, std::chrono::seconds limit = std::chrono::seconds(60));
+bool eventually(const std::function<bool()>& condition,
+                std::chrono::seconds limit = std::chrono::seconds(60));
 
 /// Everything about a finished program, for failure messages.
 std::ostream& operator<<(std::ostream& out, const ProcessResult& result);

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
+#include <memory>
 
 #include <fmt/format.h>
-
-#include <memory>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "tests/vm/test_vm.h"
 

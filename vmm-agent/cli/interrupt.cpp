@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm-agent/cli/interrupt.h"
 
+#include <array>
+#include <csignal>
+#include <cstdint>
+
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
-
-#include <array>
-#include <csignal>
-#include <cstdint>
 
 namespace vpatch {
 

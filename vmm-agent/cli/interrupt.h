@@ -8,8 +8,9 @@
 
 namespace vpatch {
 
-/// Turns SIGINT, SIGTERM and SIGHUP into a stop token. Make it before any other thread: it blocks these
-/// signals, and threads inherit that. A second signal changes nothing: the guest is being put in order.
+/// Turns SIGINT, SIGTERM and SIGHUP into a stop token. Make it before any other thread: it blocks
+/// these signals, and threads inherit that. A second signal changes nothing: the guest is being put
+/// in order.
 class Interrupt {
  public:
   Interrupt();

@@ -26,8 +26,9 @@ json::value or_null(const std::optional<T>& value) {
 json::object to_json(const PatchedObject& object) {
   json::array functions;
   for (const PatchedFunction& function : object.functions) {
-    functions.push_back(
-        json::object{{"name", function.name}, {"position", function.position}, {"replacement", function.replacement}});
+    functions.push_back(json::object{{"name", function.name},
+                                     {"position", function.position},
+                                     {"replacement", function.replacement}});
   }
   return {{"name", object.name},
           {"functions", std::move(functions)},
@@ -49,13 +50,18 @@ json::value to_json(const std::optional<PatchContents>& contents) {
   for (const PatchState& state : contents->states) {
     states.push_back(json::object{{"id", state.id}, {"version", state.version}});
   }
-  return json::object{{"replace", contents->replace}, {"objects", std::move(objects)}, {"states", std::move(states)}};
+  return json::object{{"replace", contents->replace},
+                      {"objects", std::move(objects)},
+                      {"states", std::move(states)}};
 }
 
 json::object to_json(const PendingTasks& pending) {
   json::array tasks;
   for (const PendingTask& task : pending.first) {
-    tasks.push_back(json::object{{"tid", task.tid}, {"name", task.name}, {"state", task.state}, {"stack", strings(task.stack)}});
+    tasks.push_back(json::object{{"tid", task.tid},
+                                 {"name", task.name},
+                                 {"state", task.state},
+                                 {"stack", strings(task.stack)}});
   }
   return {{"count", pending.count}, {"tasks", std::move(tasks)}};
 }
@@ -63,8 +69,9 @@ json::object to_json(const PendingTasks& pending) {
 json::object to_json(const GuestPatch& patch) {
   json::array objects;
   for (const GuestPatchedObject& object : patch.objects) {
-    objects.push_back(json::object{
-        {"name", object.name}, {"patched", or_null(object.patched)}, {"functions", strings(object.functions)}});
+    objects.push_back(json::object{{"name", object.name},
+                                   {"patched", or_null(object.patched)},
+                                   {"functions", strings(object.functions)}});
   }
   return {{"name", patch.name},
           {"phase", to_string(patch.phase())},
@@ -104,25 +111,29 @@ json::object to_json(const Status& status, const std::string& domain) {
   for (const auto& [name, value] : status.guest.guest_module) {
     guest_module[name] = value;
   }
-  return {{"schema", kSchema},
-          {"verb", "status"},
-          {"domain", domain},
-          {"release", status.guest.release},
-          {"boot_id", status.guest.boot_id},
-          {"uptime_seconds", status.guest.uptime_seconds},
-          {"tainted", status.guest.tainted},
-          {"taint_letters", taint_letters(status.guest.tainted)},
-          {"livepatch_supported", status.guest.has_livepatch},
-          {"patches", std::move(patches)},
-          {"pending", status.pending ? json::value(to_json(*status.pending)) : json::value(nullptr)},
-          {"guest_module", status.guest.guest_module.empty() ? json::value(nullptr) : json::value(std::move(guest_module))}};
+  return {
+      {"schema", kSchema},
+      {"verb", "status"},
+      {"domain", domain},
+      {"release", status.guest.release},
+      {"boot_id", status.guest.boot_id},
+      {"uptime_seconds", status.guest.uptime_seconds},
+      {"tainted", status.guest.tainted},
+      {"taint_letters", taint_letters(status.guest.tainted)},
+      {"livepatch_supported", status.guest.has_livepatch},
+      {"patches", std::move(patches)},
+      {"pending", status.pending ? json::value(to_json(*status.pending)) : json::value(nullptr)},
+      {"guest_module", status.guest.guest_module.empty() ? json::value(nullptr)
+                                                         : json::value(std::move(guest_module))}};
 }
 
 json::object to_json(const std::vector<Check>& checks) {
   json::array list;
   for (const Check& check : checks) {
-    list.push_back(json::object{
-        {"id", check.id}, {"health", to_string(check.health)}, {"text", check.text}, {"hint", check.hint}});
+    list.push_back(json::object{{"id", check.id},
+                                {"health", to_string(check.health)},
+                                {"text", check.text},
+                                {"hint", check.hint}});
   }
   return {{"schema", kSchema}, {"verb", "doctor"}, {"checks", std::move(list)}};
 }

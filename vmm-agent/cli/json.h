@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <boost/json/object.hpp>
 #include <string>
 #include <vector>
+
+#include <boost/json/object.hpp>
 
 #include "vmm-agent/operation/doctor.h"
 #include "vmm-agent/operation/status.h"
 
 namespace vpatch {
 
-// What each verb prints with --json, described field by field in docs/json.md. Fields are added, never
-// renamed or removed, within one value of "schema".
+// What each verb prints with --json, described field by field in docs/json.md. Fields are added,
+// never renamed or removed, within one value of "schema".
 
 boost::json::object to_json(const LivepatchFile& file);
 boost::json::object to_json(const Status& status, const std::string& domain);
 boost::json::object to_json(const std::vector<Check>& checks);
-boost::json::object to_json(const Report& report, const std::string& verb, const std::string& domain);
+boost::json::object to_json(const Report& report, const std::string& verb,
+                            const std::string& domain);
 boost::json::object to_json(const Error& error, const std::string& verb);
 
 }  // namespace vpatch

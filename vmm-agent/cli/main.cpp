@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The vpatch program: the only place that prints and picks the exit code.
-#include <fcntl.h>
-#include <fmt/format.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <boost/json.hpp>
 #include <cstdio>
 #include <exception>
 #include <memory>
+
+#include <boost/json.hpp>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
 
 #include "vmm-agent/cli/interrupt.h"
 #include "vmm-agent/cli/json.h"
@@ -32,12 +32,18 @@ class Program {
 
   Outcome run() {
     switch (options_.verb) {
-      case Verb::inspect: return inspect();
-      case Verb::apply: return apply_file();
-      case Verb::status: return status();
-      case Verb::revert: return revert_patch();
-      case Verb::doctor: return doctor();
-      case Verb::none: break;
+      case Verb::inspect:
+        return inspect();
+      case Verb::apply:
+        return apply_file();
+      case Verb::status:
+        return status();
+      case Verb::revert:
+        return revert_patch();
+      case Verb::doctor:
+        return doctor();
+      case Verb::none:
+        break;
     }
     return Outcome::usage;
   }
@@ -65,8 +71,9 @@ class Program {
       return std::unexpected(std::move(state.error()).in_context(name));
     }
     if (*state != RunState::running) {
-      return fail(Outcome::unreachable, fmt::format("{} is {}", name, to_string(*state)),
-                  "Only a running VM can be looked into: start or resume it (virsh start, virsh resume).");
+      return fail(
+          Outcome::unreachable, fmt::format("{} is {}", name, to_string(*state)),
+          "Only a running VM can be looked into: start or resume it (virsh start, virsh resume).");
     }
     auto channel = session.domain->agent(call_options());
     if (!channel) {
@@ -77,7 +84,8 @@ class Program {
   }
 
   Context context(const Session& session) {
-    return {session.domain->name(), *session.guest, reporter_, clock_, interrupt_.token(), options_.agent_timeout};
+    return {session.domain->name(), *session.guest,        reporter_, clock_,
+            interrupt_.token(),     options_.agent_timeout};
   }
 
   Outcome print_error(const Error& error, const std::string& verb) {
@@ -90,7 +98,9 @@ class Program {
     return error.outcome;
   }
 
-  static void print_json(const boost::json::object& object) { write_text(stdout, boost::json::serialize(object) + "\n"); }
+  static void print_json(const boost::json::object& object) {
+    write_text(stdout, boost::json::serialize(object) + "\n");
+  }
 
   Outcome print_report(const Report& report, const std::string& verb, const std::string& domain) {
     if (options_.json) {
@@ -177,7 +187,8 @@ class Program {
     } else {
       write_text(stdout, render(checks, out_));
     }
-    const bool usable = std::ranges::none_of(checks, [](const Check& check) { return check.health == Health::failed; });
+    const bool usable = std::ranges::none_of(
+        checks, [](const Check& check) { return check.health == Health::failed; });
     return usable ? Outcome::done : Outcome::unreachable;
   }
 
@@ -211,7 +222,8 @@ int main(int argc, char** argv) {
     }
     const vpatch::Outcome outcome = vpatch::Program(options).run();
     if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
-      vpatch::write_text(stderr, "warning: the output could not be written; the exit code is right\n");
+      vpatch::write_text(stderr,
+                         "warning: the output could not be written; the exit code is right\n");
     }
     return static_cast<int>(outcome);
   } catch (const std::exception& error) {

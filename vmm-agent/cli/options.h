@@ -24,7 +24,8 @@ struct Options {
   std::string file;  ///< of inspect and apply
   ApplyOptions apply;
   RevertOptions revert;
-  int exit_code = 0;  ///< when verb is none: help or version was printed (0), or the usage was wrong (2)
+  int exit_code =
+      0;  ///< when verb is none: help or version was printed (0), or the usage was wrong (2)
 };
 
 /// Parses the command line. Prints help and usage errors itself; the verb is then Verb::none.

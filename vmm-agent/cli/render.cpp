@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm-agent/cli/render.h"
 
-#include <fmt/format.h>
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <iterator>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 namespace vpatch {
 namespace {
@@ -36,7 +36,8 @@ void append_contents(std::string& out, const PatchContents& contents) {
       fmt::format_to(std::back_inserter(out), "  callbacks: {}\n", set);
     }
     for (const PatchedFunction& function : object.functions) {
-      const std::string position = function.position == 0 ? "" : fmt::format(",{}", function.position);
+      const std::string position =
+          function.position == 0 ? "" : fmt::format(",{}", function.position);
       fmt::format_to(std::back_inserter(out), "  {}{}{}{}\n", function.name, position,
                      function.replacement.empty() ? "" : " -> ", function.replacement);
     }
@@ -51,7 +52,8 @@ void append_pending(std::string& out, const PendingTasks& pending) {
     }
   }
   if (pending.count > pending.first.size()) {
-    fmt::format_to(std::back_inserter(out), "  and {} more\n", pending.count - pending.first.size());
+    fmt::format_to(std::back_inserter(out), "  and {} more\n",
+                   pending.count - pending.first.size());
   }
 }
 
@@ -96,7 +98,8 @@ std::string render(const Status& status, const std::string& domain, const Style&
   line(out, "up", fmt::format("{:.0f} s", status.guest.uptime_seconds));
   line(out, "tainted", status.guest.tainted == 0 ? "no" : taint_letters(status.guest.tainted));
   const auto version = status.guest.guest_module.find("version");
-  line(out, "guest module", version == status.guest.guest_module.end() ? "not loaded" : version->second);
+  line(out, "guest module",
+       version == status.guest.guest_module.end() ? "not loaded" : version->second);
   if (status.guest.patches.empty()) {
     line(out, "livepatches", status.guest.has_livepatch ? "none" : "not supported by this kernel");
   }
@@ -104,12 +107,13 @@ std::string render(const Status& status, const std::string& domain, const Style&
     fmt::format_to(std::back_inserter(out), "\n{}: {}\n", patch.name, paint(style, patch.phase()));
     for (const GuestPatchedObject& object : patch.objects) {
       const bool waiting = object.patched == false && patch.enabled && !patch.transition;
-      fmt::format_to(std::back_inserter(out), "  {}{}: {}\n", object.name, waiting ? " (waiting for the module)" : "",
-                     fmt::join(object.functions, " "));
+      fmt::format_to(std::back_inserter(out), "  {}{}: {}\n", object.name,
+                     waiting ? " (waiting for the module)" : "", fmt::join(object.functions, " "));
     }
   }
   if (const GuestPatch* patch = status.guest.in_transition(); patch != nullptr) {
-    fmt::format_to(std::back_inserter(out), "\n{} {}, {} task(s) pending\n", to_string(patch->phase()), patch->name,
+    fmt::format_to(std::back_inserter(out), "\n{} {}, {} task(s) pending\n",
+                   to_string(patch->phase()), patch->name,
                    status.pending ? std::to_string(status.pending->count) : "an unknown number of");
     append_pending(out, status.pending.value_or(PendingTasks()));
   }
@@ -136,7 +140,8 @@ std::string render(const Report& report, const Style& style, bool verbose) {
   if (report.outcome != Outcome::done) {
     for (const Finding& finding : report.findings) {
       if (finding.severity == Severity::error && !report.summary.ends_with(finding.text)) {
-        fmt::format_to(std::back_inserter(out), "{}: {}\n", to_string(finding.severity), finding.text);
+        fmt::format_to(std::back_inserter(out), "{}: {}\n", to_string(finding.severity),
+                       finding.text);
       }
     }
     out += render(Error{report.outcome, report.summary, report.hint}, style);

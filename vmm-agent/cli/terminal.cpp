@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm-agent/cli/terminal.h"
 
+#include <cstdlib>
+
 #include <fmt/format.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
-
-#include <cstdlib>
 
 namespace vpatch {
 namespace {
@@ -26,7 +26,8 @@ void write_text(std::FILE* stream, const std::string& text) noexcept {
 }
 
 bool is_live(std::FILE* stream) {
-  const char* term = std::getenv("TERM");  // NOLINT(concurrency-mt-unsafe): nobody changes the environment
+  const char* term =
+      std::getenv("TERM");  // NOLINT(concurrency-mt-unsafe): nobody changes the environment
   return isatty(fileno(stream)) != 0 && (term == nullptr || std::string_view(term) != "dumb");
 }
 

@@ -25,8 +25,8 @@ class Style {
   bool color_;
 };
 
-/// Writes text and never fails: what cannot be written is lost, and the operation goes on. A closed terminal or a full
-/// log disk must not stop the repair of a guest.
+/// Writes text and never fails: what cannot be written is lost, and the operation goes on. A closed
+/// terminal or a full log disk must not stop the repair of a guest.
 void write_text(std::FILE* stream, const std::string& text) noexcept;
 
 /// Does a person watch this stream, on a terminal that can rewrite a line?
@@ -35,11 +35,12 @@ bool is_live(std::FILE* stream);
 /// May colours be used on this stream? It is live, and NO_COLOR does not say otherwise.
 bool wants_color(std::FILE* stream);
 
-/// Tells on stderr how an operation goes: on a terminal one live line and the steps done; elsewhere plain lines
-/// for the steps only. Silent when `quiet`.
+/// Tells on stderr how an operation goes: on a terminal one live line and the steps done; elsewhere
+/// plain lines for the steps only. Silent when `quiet`.
 class TerminalReporter final : public Reporter {
  public:
-  TerminalReporter(Style style, bool live, bool quiet) : style_(style), live_(live), quiet_(quiet) {}
+  TerminalReporter(Style style, bool live, bool quiet)
+      : style_(style), live_(live), quiet_(quiet) {}
   ~TerminalReporter() override { finish(); }
 
   void step(std::string_view text) override;
@@ -50,7 +51,6 @@ class TerminalReporter final : public Reporter {
   void finish();
 
  private:
-
   Style style_;
   bool live_;
   bool quiet_;

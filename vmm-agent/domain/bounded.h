@@ -13,9 +13,10 @@
 
 namespace vpatch {
 
-/// Runs a blocking call that knows no deadline in a thread of its own, and waits for its value, for `limit`, or for
-/// `stop`, whichever comes first; the latter two return nothing. The call then goes on by itself and its value is
-/// destroyed when it ends, so it must own all it uses. The call must not throw.
+/// Runs a blocking call that knows no deadline in a thread of its own, and waits for its value, for
+/// `limit`, or for `stop`, whichever comes first; the latter two return nothing. The call then goes
+/// on by itself and its value is destroyed when it ends, so it must own all it uses. The call must
+/// not throw.
 template <class Call>
 auto bounded(Call call, std::chrono::milliseconds limit, const std::stop_token& stop)
     -> std::optional<std::invoke_result_t<Call&>> {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <sys/types.h>
-
 #include <memory>
 #include <string>
 #include <string_view>
+
+#include <sys/types.h>
 
 #include "qmp/channel.h"
 #include "vmm-agent/error.h"
@@ -26,7 +26,8 @@ class Domain {
   virtual ~Domain() = default;
 
   virtual const std::string& name() const = 0;
-  /// What tells this VM from all others on the host, safe as a file name: its UUID where it has one.
+  /// What tells this VM from all others on the host, safe as a file name: its UUID where it has
+  /// one.
   virtual const std::string& identity() const = 0;
 
   virtual Result<RunState> run_state(const qmp::CallOptions& options) = 0;
@@ -54,7 +55,8 @@ Result<std::unique_ptr<Domain>> open_domain(const Target& target, const qmp::Cal
 /// The same for each backend.
 Result<std::unique_ptr<Domain>> open_libvirt_domain(const std::string& uri, const std::string& name,
                                                     const qmp::CallOptions& options);
-Result<std::unique_ptr<Domain>> open_qemu_domain(const std::string& qmp_path, const std::string& qga_path,
+Result<std::unique_ptr<Domain>> open_qemu_domain(const std::string& qmp_path,
+                                                 const std::string& qga_path,
                                                  const qmp::CallOptions& options);
 
 /// Turns a failed agent or monitor call into an error for the user, with the next step.

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm-agent/domain/domain_lock.h"
 
+#include <array>
+#include <cerrno>
+#include <system_error>
+
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <array>
-#include <cerrno>
-#include <system_error>
 
 namespace vpatch {
 namespace {
@@ -18,8 +18,10 @@ namespace {
 constexpr const char* kLockFolder = "/run/vpatch";
 
 std::unexpected<Error> cannot(const std::string& what, const std::string& path) {
-  return fail(Outcome::refused, fmt::format("cannot {} {}: {}", what, path, std::generic_category().message(errno)),
-              "Run vpatch as root, or let the group libvirt use the folder: install -d -m 2770 -g libvirt /run/vpatch");
+  return fail(Outcome::refused,
+              fmt::format("cannot {} {}: {}", what, path, std::generic_category().message(errno)),
+              "Run vpatch as root, or let the group libvirt use the folder: install -d -m 2770 -g "
+              "libvirt /run/vpatch");
 }
 
 /// What the holder wrote about itself, made fit to print.
@@ -33,7 +35,8 @@ std::string read_holder(int fd) {
 
 }  // namespace
 
-Result<DomainLock> DomainLock::acquire(const std::string& identity, const std::string& domain, const std::string& what) {
+Result<DomainLock> DomainLock::acquire(const std::string& identity, const std::string& domain,
+                                       const std::string& what) {
   if (mkdir(kLockFolder, 0755) != 0 && errno != EEXIST) {
     return cannot("create", kLockFolder);
   }
@@ -46,7 +49,8 @@ Result<DomainLock> DomainLock::acquire(const std::string& identity, const std::s
     if (errno != EWOULDBLOCK) {
       return cannot("lock", path);
     }
-    return fail(Outcome::refused, fmt::format("{}: busy: {} works on this domain", domain, read_holder(fd.get())),
+    return fail(Outcome::refused,
+                fmt::format("{}: busy: {} works on this domain", domain, read_holder(fd.get())),
                 "Wait until it has ended, then run the command again.");
   }
   const std::string holder = fmt::format("vpatch {} (process {})", what, getpid());

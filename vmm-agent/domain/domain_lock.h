@@ -8,13 +8,14 @@
 
 namespace vpatch {
 
-/// Keeps every other vpatch of this host away from one domain while a change is under way. The kernel
-/// drops the lock with the process, however that ends, so no stale lock can remain.
+/// Keeps every other vpatch of this host away from one domain while a change is under way. The
+/// kernel drops the lock with the process, however that ends, so no stale lock can remain.
 class DomainLock {
  public:
   /// Takes the lock at once, or refuses (Outcome::refused) and names the process that holds it.
   /// `identity` is Domain::identity(); `what` tells others what is under way ("apply patch.ko").
-  static Result<DomainLock> acquire(const std::string& identity, const std::string& domain, const std::string& what);
+  static Result<DomainLock> acquire(const std::string& identity, const std::string& domain,
+                                    const std::string& what);
 
  private:
   explicit DomainLock(introspect::UniqueFd fd) : fd_(std::move(fd)) {}

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm-agent/domain/libvirt_connection.h"
 
-#include <fmt/format.h>
-
 #include <thread>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "vmm-agent/domain/bounded.h"
 
@@ -18,7 +18,8 @@ constexpr unsigned kKeepAliveMisses = 4;
 class EventLoop {
  public:
   EventLoop() {
-    virSetErrorFunc(nullptr, [](void*, virErrorPtr) {});  // errors are returned, never printed by libvirt
+    virSetErrorFunc(nullptr,
+                    [](void*, virErrorPtr) {});  // errors are returned, never printed by libvirt
     usable_ = virEventRegisterDefaultImpl() == 0;
     if (usable_) {
       // The timer bounds one turn of the loop, so that the destructor never waits long.
@@ -66,7 +67,8 @@ Result<ConnectionHandle> open_connection(const std::string& uri, const qmp::Call
     return options.stop.stop_requested()
                ? fail(Outcome::refused, "interrupted")
                : fail(Outcome::unreachable, fmt::format("libvirt at {} does not answer", uri),
-                      "Look at its daemon (systemctl status libvirtd); it may have to be started again.");
+                      "Look at its daemon (systemctl status libvirtd); it may have to be started "
+                      "again.");
   }
   ConnectionHandle connection = std::move(opened->connection);
   if (connection == nullptr) {
@@ -75,7 +77,8 @@ Result<ConnectionHandle> open_connection(const std::string& uri, const qmp::Call
                         error.code == VIR_ERR_AUTH_UNAVAILABLE;
     return fail(Outcome::unreachable, fmt::format("libvirt at {}: {}", uri, error.text),
                 denied ? "Run vpatch as root, or as a member of the libvirt group."
-                       : "Start libvirtd (systemctl start libvirtd), or name another connection with --connect URI.");
+                       : "Start libvirtd (systemctl start libvirtd), or name another connection "
+                         "with --connect URI.");
   }
   if (loop.usable()) {
     virConnectSetKeepAlive(connection.get(), kKeepAliveSeconds, kKeepAliveMisses);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <libvirt/libvirt.h>
-#include <libvirt/virterror.h>
-
 #include <memory>
 #include <string>
+
+#include <libvirt/libvirt.h>
+#include <libvirt/virterror.h>
 
 #include "qmp/channel.h"
 #include "vmm-agent/error.h"
@@ -21,9 +21,9 @@ struct FreeDomain {
 using ConnectionHandle = std::unique_ptr<virConnect, CloseConnection>;
 using DomainHandle = std::unique_ptr<virDomain, FreeDomain>;
 
-/// Opens a libvirt connection whose calls cannot hang for ever: keepalive messages close it when the
-/// daemon falls silent, and the opening itself is bounded by `options`. Starts this process's libvirt event loop on
-/// first use.
+/// Opens a libvirt connection whose calls cannot hang for ever: keepalive messages close it when
+/// the daemon falls silent, and the opening itself is bounded by `options`. Starts this process's
+/// libvirt event loop on first use.
 Result<ConnectionHandle> open_connection(const std::string& uri, const qmp::CallOptions& options);
 
 /// libvirt's last error on this thread: its code and text.

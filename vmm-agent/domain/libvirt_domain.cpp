@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // A libvirt domain; monitor and agent through libvirt's pass-through calls.
-#include <fmt/format.h>
-#include <libvirt/libvirt-qemu.h>
-
 #include <algorithm>
 #include <array>
-#include <boost/json.hpp>
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
 
+#include <boost/json.hpp>
+#include <fmt/format.h>
+#include <libvirt/libvirt-qemu.h>
+
 #include "qmp/message.h"
-#include "vmm-agent/domain/domain.h"
 #include "vmm-agent/domain/bounded.h"
+#include "vmm-agent/domain/domain.h"
 #include "vmm-agent/domain/libvirt_connection.h"
 
 namespace vpatch {
@@ -25,21 +25,27 @@ constexpr std::chrono::seconds kLibvirtSlack{10};
 constexpr std::size_t kMaxReplyBytes = std::size_t{16} << 20;
 
 struct FreeString {
-  void operator()(char* text) const { std::free(text); }  // NOLINT(cppcoreguidelines-no-malloc): libvirt's API
+  void operator()(char* text) const {
+    std::free(text);
+  }  // NOLINT(cppcoreguidelines-no-malloc): libvirt's API
 };
 using LibvirtString = std::unique_ptr<char, FreeString>;
 
 qmp::Error from_libvirt(const LibvirtError& error, std::string_view command) {
-  qmp::Error result{.code = qmp::Errc::closed, .what = fmt::format("{}: {}", command, qmp::printable(error.text, 400))};
+  qmp::Error result{.code = qmp::Errc::closed,
+                    .what = fmt::format("{}: {}", command, qmp::printable(error.text, 400))};
   switch (error.code) {
     case VIR_ERR_AGENT_UNRESPONSIVE:
     case VIR_ERR_AGENT_UNSYNCED:
-    case VIR_ERR_OPERATION_TIMEOUT: result.code = qmp::Errc::timeout; break;
+    case VIR_ERR_OPERATION_TIMEOUT:
+      result.code = qmp::Errc::timeout;
+      break;
     case VIR_ERR_INTERNAL_ERROR:
     case VIR_ERR_OPERATION_UNSUPPORTED:
     case VIR_ERR_OPERATION_FAILED:
       // libvirt reports an error reply of the agent as a text of its own; the class is lost.
-      if (error.text.find("agent command") != std::string::npos || error.text.find("monitor command") != std::string::npos) {
+      if (error.text.find("agent command") != std::string::npos ||
+          error.text.find("monitor command") != std::string::npos) {
         result.code = qmp::Errc::command;
         const bool unknown = error.text.find("has been disabled") != std::string::npos ||
                              error.text.find("not been found") != std::string::npos ||
@@ -47,7 +53,8 @@ qmp::Error from_libvirt(const LibvirtError& error, std::string_view command) {
         result.error_class = unknown ? "CommandNotFound" : "GenericError";
       }
       break;
-    default: break;
+    default:
+      break;
   }
   return result;
 }
@@ -55,30 +62,36 @@ qmp::Error from_libvirt(const LibvirtError& error, std::string_view command) {
 /// Takes {"return": ...} or {"error": ...} apart.
 qmp::Result<json::value> parse_reply(std::string_view text, std::string_view command) {
   if (text.size() > kMaxReplyBytes) {
-    return std::unexpected(qmp::Error{qmp::Errc::too_large, fmt::format("{}: reply of {} bytes", command, text.size())});
+    return std::unexpected(qmp::Error{qmp::Errc::too_large,
+                                      fmt::format("{}: reply of {} bytes", command, text.size())});
   }
   boost::system::error_code error;
   json::value reply = json::parse(text, error);
   auto* object = error ? nullptr : reply.if_object();
   if (object == nullptr) {
-    return std::unexpected(qmp::Error{qmp::Errc::protocol, fmt::format("{}: the reply is not a JSON object", command)});
+    return std::unexpected(qmp::Error{qmp::Errc::protocol,
+                                      fmt::format("{}: the reply is not a JSON object", command)});
   }
   if (auto* value = object->if_contains("return"); value != nullptr) {
     return std::move(*value);
   }
   qmp::Error failure{qmp::Errc::protocol, fmt::format("{}: the reply has no \"return\"", command)};
-  if (const auto* details = object->if_contains("error"); details != nullptr && details->is_object()) {
+  if (const auto* details = object->if_contains("error");
+      details != nullptr && details->is_object()) {
     const auto& fields = details->get_object();
     const auto text_of = [&fields](std::string_view key) {
       const auto* field = fields.if_contains(key);
-      return field != nullptr && field->is_string() ? qmp::printable(field->get_string()) : std::string();
+      return field != nullptr && field->is_string() ? qmp::printable(field->get_string())
+                                                    : std::string();
     };
-    failure = qmp::Error{qmp::Errc::command, fmt::format("{}: {}", command, text_of("desc")), text_of("class")};
+    failure = qmp::Error{qmp::Errc::command, fmt::format("{}: {}", command, text_of("desc")),
+                         text_of("class")};
   }
   return std::unexpected(std::move(failure));
 }
 
-/// One of the two pass-through channels. libvirt does the agent's sync handshake and matches replies.
+/// One of the two pass-through channels. libvirt does the agent's sync handshake and matches
+/// replies.
 class LibvirtChannel final : public qmp::Channel {
  public:
   enum class Kind : std::uint8_t { monitor, agent };
@@ -88,7 +101,8 @@ class LibvirtChannel final : public qmp::Channel {
   qmp::Result<json::value> execute(std::string_view command, json::object arguments,
                                    const qmp::CallOptions& options) override {
     if (options.stop.stop_requested()) {
-      return std::unexpected(qmp::Error{qmp::Errc::cancelled, fmt::format("{}: interrupted", command)});
+      return std::unexpected(
+          qmp::Error{qmp::Errc::cancelled, fmt::format("{}: interrupted", command)});
     }
     json::object request{{"execute", command}};
     if (!arguments.empty()) {
@@ -99,14 +113,16 @@ class LibvirtChannel final : public qmp::Channel {
     // libvirt has a deadline of its own for the agent; ours, a little later, is for libvirt itself.
     auto reply = bounded(
         [kind = kind_, domain = DomainHandle(domain_), text, timeout = options.timeout] {
-          LibvirtString json(kind == Kind::agent ? call_agent(domain.get(), text, timeout) : call_monitor(domain.get(), text));
+          LibvirtString json(kind == Kind::agent ? call_agent(domain.get(), text, timeout)
+                                                 : call_monitor(domain.get(), text));
           return Reply{std::move(json), last_libvirt_error()};
         },
         options.timeout + kLibvirtSlack, options.stop);
     if (!reply) {
       const bool stopped = options.stop.stop_requested();
-      return std::unexpected(qmp::Error{stopped ? qmp::Errc::cancelled : qmp::Errc::timeout,
-                                        fmt::format("{}: {}", command, stopped ? "interrupted" : "libvirt does not answer")});
+      return std::unexpected(qmp::Error{
+          stopped ? qmp::Errc::cancelled : qmp::Errc::timeout,
+          fmt::format("{}: {}", command, stopped ? "interrupted" : "libvirt does not answer")});
     }
     if (reply->json == nullptr) {
       return std::unexpected(from_libvirt(reply->error, command));
@@ -120,9 +136,11 @@ class LibvirtChannel final : public qmp::Channel {
     LibvirtError error;
   };
 
-  static char* call_agent(virDomainPtr domain, const std::string& request, std::chrono::milliseconds timeout) {
+  static char* call_agent(virDomainPtr domain, const std::string& request,
+                          std::chrono::milliseconds timeout) {
     const auto seconds = std::max<std::int64_t>(1, (timeout.count() + 999) / 1000);
-    return virDomainQemuAgentCommand(domain, request.c_str(), static_cast<int>(std::min<std::int64_t>(seconds, 3600)), 0);
+    return virDomainQemuAgentCommand(domain, request.c_str(),
+                                     static_cast<int>(std::min<std::int64_t>(seconds, 3600)), 0);
   }
   static char* call_monitor(virDomainPtr domain, const std::string& request) {
     char* reply = nullptr;
@@ -154,13 +172,18 @@ class LibvirtDomain final : public Domain {
     }
     switch (state) {
       case VIR_DOMAIN_RUNNING:
-      case VIR_DOMAIN_BLOCKED: return RunState::running;
+      case VIR_DOMAIN_BLOCKED:
+        return RunState::running;
       case VIR_DOMAIN_PAUSED:
-      case VIR_DOMAIN_PMSUSPENDED: return RunState::paused;
+      case VIR_DOMAIN_PMSUSPENDED:
+        return RunState::paused;
       case VIR_DOMAIN_SHUTOFF:
-      case VIR_DOMAIN_SHUTDOWN: return RunState::shut_off;
-      case VIR_DOMAIN_CRASHED: return RunState::crashed;
-      default: return RunState::other;
+      case VIR_DOMAIN_SHUTDOWN:
+        return RunState::shut_off;
+      case VIR_DOMAIN_CRASHED:
+        return RunState::crashed;
+      default:
+        return RunState::other;
     }
   }
 
@@ -177,10 +200,13 @@ class LibvirtDomain final : public Domain {
     }
     // The file may be of another host's or another user's domain of the same name.
     std::ifstream words(fmt::format("/proc/{}/cmdline", pid), std::ios::binary);
-    const std::string cmdline((std::istreambuf_iterator<char>(words)), std::istreambuf_iterator<char>());
+    const std::string cmdline((std::istreambuf_iterator<char>(words)),
+                              std::istreambuf_iterator<char>());
     if (cmdline.find(uuid_) == std::string::npos) {
-      return fail(Outcome::unreachable, fmt::format("{}: process {} is not the one that runs it", name_, pid),
-                  "Guest memory can only be read on the host where the VM runs, through qemu:///system.");
+      return fail(
+          Outcome::unreachable,
+          fmt::format("{}: process {} is not the one that runs it", name_, pid),
+          "Guest memory can only be read on the host where the VM runs, through qemu:///system.");
     }
     return pid;
   }
@@ -206,7 +232,8 @@ Result<std::unique_ptr<Domain>> open_libvirt_domain(const std::string& uri, cons
   if (domain == nullptr) {
     domain.reset(virDomainLookupByUUIDString(connection->get(), name.c_str()));
   }
-  if (const LibvirtError error = last_libvirt_error(); domain == nullptr && error.code != VIR_ERR_NO_DOMAIN) {
+  if (const LibvirtError error = last_libvirt_error();
+      domain == nullptr && error.code != VIR_ERR_NO_DOMAIN) {
     return fail(Outcome::unreachable, fmt::format("{} at {}: {}", name, uri, error.text));
   }
   if (domain == nullptr) {

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // A plain QEMU process, reached through its monitor and agent sockets.
-#include <fmt/format.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
-
-#include <boost/json.hpp>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <system_error>
+
+#include <boost/json.hpp>
+#include <fmt/format.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include "introspect/unique_fd.h"
 #include "qmp/socket_channel.h"
@@ -37,12 +37,16 @@ std::string identity_from_path(const std::string& path) {
   return identity;
 }
 
-bool is_nil_uuid(std::string_view uuid) { return uuid.find_first_not_of("0-") == std::string_view::npos; }
+bool is_nil_uuid(std::string_view uuid) {
+  return uuid.find_first_not_of("0-") == std::string_view::npos;
+}
 
 class QemuDomain final : public Domain {
  public:
   QemuDomain(std::string qmp_path, std::string qga_path, std::unique_ptr<qmp::Channel> monitor)
-      : qmp_path_(std::move(qmp_path)), qga_path_(std::move(qga_path)), monitor_(std::move(monitor)) {}
+      : qmp_path_(std::move(qmp_path)),
+        qga_path_(std::move(qga_path)),
+        monitor_(std::move(monitor)) {}
 
   Result<void> learn_names(const qmp::CallOptions& options) {
     auto name = monitor_->execute("query-name", {}, options);
@@ -113,8 +117,9 @@ class QemuDomain final : public Domain {
     // NOLINTNEXTLINE(cppcoreguidelines-pro-type-reinterpret-cast): the sockets API
     if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
         getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) {
-      return fail(Outcome::unreachable, fmt::format("{}: the process behind {} is unknown: {}", name_, qmp_path_,
-                                                    std::generic_category().message(errno)));
+      return fail(Outcome::unreachable,
+                  fmt::format("{}: the process behind {} is unknown: {}", name_, qmp_path_,
+                              std::generic_category().message(errno)));
     }
     return peer.pid;
   }
@@ -130,12 +135,14 @@ class QemuDomain final : public Domain {
 
 }  // namespace
 
-Result<std::unique_ptr<Domain>> open_qemu_domain(const std::string& qmp_path, const std::string& qga_path,
+Result<std::unique_ptr<Domain>> open_qemu_domain(const std::string& qmp_path,
+                                                 const std::string& qga_path,
                                                  const qmp::CallOptions& options) {
   auto monitor = qmp::MonitorChannel::connect(qmp_path, options);
   if (!monitor) {
     return fail(Outcome::unreachable, fmt::format("monitor {}: {}", qmp_path, monitor.error().what),
-                "Check that QEMU runs with -qmp unix:PATH,server=on,wait=off and that no other client holds the monitor.");
+                "Check that QEMU runs with -qmp unix:PATH,server=on,wait=off and that no other "
+                "client holds the monitor.");
   }
   auto domain = std::make_unique<QemuDomain>(qmp_path, qga_path, std::move(*monitor));
   if (auto learned = domain->learn_names(options); !learned) {

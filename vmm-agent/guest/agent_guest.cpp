@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm-agent/guest/agent_guest.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
+
+#include <fmt/format.h>
 
 #include "vmm-agent/domain/domain.h"
 
 namespace vpatch {
 namespace {
 
-// Every script runs under a POSIX shell (busybox, dash, bash). tool() prefers the programs on disk: a busybox shell would
-// run its own insmod, which tries a load that failed a second time.
-constexpr std::string_view kPrologue = R"sh(PATH="$PATH:/usr/sbin:/sbin:/usr/bin:/bin"; export PATH LC_ALL=C
+// Every script runs under a POSIX shell (busybox, dash, bash). tool() prefers the programs on disk:
+// a busybox shell would run its own insmod, which tries a load that failed a second time.
+constexpr std::string_view kPrologue =
+    R"sh(PATH="$PATH:/usr/sbin:/sbin:/usr/bin:/bin"; export PATH LC_ALL=C
 tool() {
   for d in /usr/sbin /sbin /usr/bin /bin; do
     if [ -x "$d/$1" ]; then t=$d/$1; shift; exec "$t" "$@"; fi
@@ -21,8 +22,9 @@ tool() {
 }
 )sh";
 
-// Shell built-ins do the reading where they can: no process is started in the guest for each value. They read byte by
-// byte, which /proc/sys does not take: it gives one byte and then the end of the file.
+// Shell built-ins do the reading where they can: no process is started in the guest for each value.
+// They read byte by byte, which /proc/sys does not take: it gives one byte and then the end of the
+// file.
 constexpr std::string_view kObserve = R"sh(
 p() { v=; IFS= read -r v 2>/dev/null <"$2" || [ -n "$v" ] || return 0; printf '%s\t%s\n' "$1" "$v"; }
 printf 'release\t%s\n' "$(uname -r)"
@@ -61,7 +63,8 @@ done
 printf 'count\t%s\n' "$n"
 )sh";
 
-// The agent creates files that everybody may write; only the folder keeps others from the module before it is loaded.
+// The agent creates files that everybody may write; only the folder keeps others from the module
+// before it is loaded.
 constexpr std::string_view kMakeFolder = "rm -rf /run/vpatch && mkdir -m 0700 /run/vpatch";
 constexpr std::string_view kRemoveDelivered = "rm -rf /run/vpatch";
 constexpr std::string_view kLoad = R"sh(tool insmod "$1")sh";
@@ -70,13 +73,16 @@ constexpr std::string_view kSetEnabled = R"sh(
 [ -e /sys/kernel/vpatch/watch ] && printf %s "$1" 2>/dev/null >/sys/kernel/vpatch/watch
 printf %s "$2" >"/sys/kernel/livepatch/$1/enabled"
 )sh";
-constexpr std::string_view kLogTail = R"sh(l=$(dmesg) || exit 1; printf '%s\n' "$l" | tail -n 500)sh";
+constexpr std::string_view kLogTail =
+    R"sh(l=$(dmesg) || exit 1; printf '%s\n' "$l" | tail -n 500)sh";
 
 constexpr std::size_t kMaxNoteBytes = 4096;
 constexpr std::size_t kMaxMessage = 400;
 constexpr std::size_t kMaxLogLine = 1000;
 
-std::string delivered_path(const std::string& module) { return fmt::format("/run/vpatch/{}.ko", module); }
+std::string delivered_path(const std::string& module) {
+  return fmt::format("/run/vpatch/{}.ko", module);
+}
 
 std::string clean(std::string_view text, std::size_t limit) {
   std::string result(text.substr(0, limit));
@@ -97,7 +103,8 @@ std::vector<std::string> split_lines(std::string_view text) {
   return lines;
 }
 
-/// The description of the GNU build id note (ELF note: name size, description size, type, "GNU\0", description).
+/// The description of the GNU build id note (ELF note: name size, description size, type, "GNU\0",
+/// description).
 std::string build_id_from_note(std::string_view note) {
   constexpr std::size_t kHeader = 16;
   if (note.size() < kHeader) {
@@ -121,9 +128,12 @@ Result<qmp::AgentInfo> AgentGuest::agent_info(const qmp::CallOptions& options) {
   return *std::move(info);
 }
 
-Result<qmp::ExecResult> AgentGuest::run_script(std::string_view script, std::vector<std::string> arguments,
+Result<qmp::ExecResult> AgentGuest::run_script(std::string_view script,
+                                               std::vector<std::string> arguments,
                                                const qmp::CallOptions& options) {
-  qmp::ExecRequest request{.path = "/bin/sh", .arguments = {"-c", std::string(kPrologue) + std::string(script), "vpatch"}};
+  qmp::ExecRequest request{
+      .path = "/bin/sh",
+      .arguments = {"-c", std::string(kPrologue) + std::string(script), "vpatch"}};
   std::ranges::move(arguments, std::back_inserter(request.arguments));
   auto result = agent_.exec(request, options);
   if (!result) {
@@ -146,20 +156,23 @@ Result<GuestState> AgentGuest::observe(const qmp::CallOptions& options) {
   }
   GuestState state = parse_guest_state(result->out);
   if (!result->ok() || state.release.empty() || result->truncated) {
-    return fail(Outcome::unreachable, "the guest's state could not be read: " + clean(result->err, kMaxMessage),
-                "vpatch needs /bin/sh, /proc and /sys in the guest; `vpatch doctor` looks at each step.");
+    return fail(
+        Outcome::unreachable,
+        "the guest's state could not be read: " + clean(result->err, kMaxMessage),
+        "vpatch needs /bin/sh, /proc and /sys in the guest; `vpatch doctor` looks at each step.");
   }
   return state;
 }
 
 Result<PendingTasks> AgentGuest::pending_tasks(bool patched, const qmp::CallOptions& options) {
-  return map(run_script(kPendingTasks, {patched ? "1" : "0"}, options), [](const qmp::ExecResult& result) {
-    return parse_pending_tasks(result.out);
-  });
+  return map(run_script(kPendingTasks, {patched ? "1" : "0"}, options),
+             [](const qmp::ExecResult& result) { return parse_pending_tasks(result.out); });
 }
 
-Result<std::string> AgentGuest::module_build_id(const std::string& module, const qmp::CallOptions& options) {
-  auto note = agent_.read_file(fmt::format("/sys/module/{}/notes/.note.gnu.build-id", module), kMaxNoteBytes, options);
+Result<std::string> AgentGuest::module_build_id(const std::string& module,
+                                                const qmp::CallOptions& options) {
+  auto note = agent_.read_file(fmt::format("/sys/module/{}/notes/.note.gnu.build-id", module),
+                               kMaxNoteBytes, options);
   if (!note) {
     if (note.error().code == qmp::Errc::command && note.error().error_class != "CommandNotFound") {
       return std::string();  // no such file: the module carries no build id
@@ -170,20 +183,24 @@ Result<std::string> AgentGuest::module_build_id(const std::string& module, const
 }
 
 Result<void> AgentGuest::deliver(const std::string& module, std::span<const std::byte> bytes,
-                                 const qmp::TransferProgress& progress, const qmp::CallOptions& options) {
+                                 const qmp::TransferProgress& progress,
+                                 const qmp::CallOptions& options) {
   auto folder = run_tool(kMakeFolder, {}, options);
   if (!folder) {
     return std::unexpected(folder.error());
   }
   if (!folder->ok) {
-    return fail(Outcome::failed_restored, "cannot make the folder /run/vpatch in the guest: " + folder->message,
+    return fail(Outcome::failed_restored,
+                "cannot make the folder /run/vpatch in the guest: " + folder->message,
                 "vpatch needs /run in the guest to be writable.");
   }
   auto written = agent_.write_file(delivered_path(module), bytes, options, progress);
   if (!written) {
     Error error = from_qmp(written.error());
-    if (written.error().code == qmp::Errc::command && written.error().error_class != "CommandNotFound") {
-      error.outcome = Outcome::failed_restored;  // the agent answers; the guest's file system refused
+    if (written.error().code == qmp::Errc::command &&
+        written.error().error_class != "CommandNotFound") {
+      error.outcome =
+          Outcome::failed_restored;  // the agent answers; the guest's file system refused
       error.hint = "Is there room in the guest's /run, and may the agent write there?";
     }
     return std::unexpected(std::move(error));
@@ -211,7 +228,8 @@ Result<ToolResult> AgentGuest::unload(const std::string& module, const qmp::Call
   return run_tool(kUnload, {module}, options);
 }
 
-Result<ToolResult> AgentGuest::set_enabled(const std::string& patch, bool enabled, const qmp::CallOptions& options) {
+Result<ToolResult> AgentGuest::set_enabled(const std::string& patch, bool enabled,
+                                           const qmp::CallOptions& options) {
   return run_tool(kSetEnabled, {patch, enabled ? "1" : "0"}, options);
 }
 
@@ -221,7 +239,8 @@ Result<std::vector<std::string>> AgentGuest::log_tail(const qmp::CallOptions& op
     return std::unexpected(result.error());
   }
   if (!result->ok() || result->truncated) {
-    return fail(Outcome::unreachable, "the guest's kernel log could not be read: " + clean(result->err, kMaxMessage),
+    return fail(Outcome::unreachable,
+                "the guest's kernel log could not be read: " + clean(result->err, kMaxMessage),
                 "vpatch needs dmesg in the guest, and the agent's right to run it.");
   }
   return split_lines(result->out);
@@ -233,7 +252,8 @@ Result<std::string> AgentGuest::log_mark(const qmp::CallOptions& options) {
   });
 }
 
-Result<std::vector<std::string>> AgentGuest::log_since(const std::string& mark, const qmp::CallOptions& options) {
+Result<std::vector<std::string>> AgentGuest::log_since(const std::string& mark,
+                                                       const qmp::CallOptions& options) {
   return map(log_tail(options), [&mark](std::vector<std::string> lines) {
     const auto last = std::ranges::find(lines.rbegin(), lines.rend(), mark);
     lines.erase(lines.begin(), last.base());

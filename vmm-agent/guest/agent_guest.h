@@ -10,11 +10,12 @@ namespace vpatch {
 
 /// Agent commands that AgentGuest uses; `vpatch doctor` checks that the guest allows them.
 inline constexpr std::array<std::string_view, 9> kNeededAgentCommands = {
-    "guest-ping",       "guest-info",       "guest-exec",       "guest-exec-status", "guest-file-open",
-    "guest-file-write", "guest-file-flush", "guest-file-close", "guest-file-read"};
+    "guest-ping",        "guest-info",       "guest-exec",
+    "guest-exec-status", "guest-file-open",  "guest-file-write",
+    "guest-file-flush",  "guest-file-close", "guest-file-read"};
 
-/// The guest through its QEMU guest agent: small fixed shell scripts, run by guest-exec, and file transfer.
-/// No text from outside ever becomes part of a script; it is passed as an argument.
+/// The guest through its QEMU guest agent: small fixed shell scripts, run by guest-exec, and file
+/// transfer. No text from outside ever becomes part of a script; it is passed as an argument.
 class AgentGuest final : public Guest {
  public:
   /// `channel` must outlive this object.
@@ -24,15 +25,19 @@ class AgentGuest final : public Guest {
 
   Result<GuestState> observe(const qmp::CallOptions& options) override;
   Result<PendingTasks> pending_tasks(bool patched, const qmp::CallOptions& options) override;
-  Result<std::string> module_build_id(const std::string& module, const qmp::CallOptions& options) override;
+  Result<std::string> module_build_id(const std::string& module,
+                                      const qmp::CallOptions& options) override;
   Result<void> deliver(const std::string& module, std::span<const std::byte> bytes,
-                       const qmp::TransferProgress& progress, const qmp::CallOptions& options) override;
+                       const qmp::TransferProgress& progress,
+                       const qmp::CallOptions& options) override;
   Result<void> remove_delivered(const qmp::CallOptions& options) override;
   Result<ToolResult> load(const std::string& module, const qmp::CallOptions& options) override;
   Result<ToolResult> unload(const std::string& module, const qmp::CallOptions& options) override;
-  Result<ToolResult> set_enabled(const std::string& patch, bool enabled, const qmp::CallOptions& options) override;
+  Result<ToolResult> set_enabled(const std::string& patch, bool enabled,
+                                 const qmp::CallOptions& options) override;
   Result<std::string> log_mark(const qmp::CallOptions& options) override;
-  Result<std::vector<std::string>> log_since(const std::string& mark, const qmp::CallOptions& options) override;
+  Result<std::vector<std::string>> log_since(const std::string& mark,
+                                             const qmp::CallOptions& options) override;
 
  private:
   Result<qmp::ExecResult> run_script(std::string_view script, std::vector<std::string> arguments,

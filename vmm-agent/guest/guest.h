@@ -36,21 +36,28 @@ class Guest {
   /// Tasks whose patch state is not yet `patched`; only meaningful while a transition runs.
   virtual Result<PendingTasks> pending_tasks(bool patched, const qmp::CallOptions& options) = 0;
   /// Build id of a loaded module, lower-case hexadecimal; empty when it has none.
-  virtual Result<std::string> module_build_id(const std::string& module, const qmp::CallOptions& options) = 0;
+  virtual Result<std::string> module_build_id(const std::string& module,
+                                              const qmp::CallOptions& options) = 0;
 
-  /// Puts the file where load() finds it; remove_delivered() takes it and all earlier left-overs away.
+  /// Puts the file where load() finds it; remove_delivered() takes it and all earlier left-overs
+  /// away.
   virtual Result<void> deliver(const std::string& module, std::span<const std::byte> bytes,
-                               const qmp::TransferProgress& progress, const qmp::CallOptions& options) = 0;
+                               const qmp::TransferProgress& progress,
+                               const qmp::CallOptions& options) = 0;
   virtual Result<void> remove_delivered(const qmp::CallOptions& options) = 0;
 
   virtual Result<ToolResult> load(const std::string& module, const qmp::CallOptions& options) = 0;
   virtual Result<ToolResult> unload(const std::string& module, const qmp::CallOptions& options) = 0;
-  /// Writes /sys/kernel/livepatch/<patch>/enabled, having told the guest module, where there is one, to watch.
-  virtual Result<ToolResult> set_enabled(const std::string& patch, bool enabled, const qmp::CallOptions& options) = 0;
+  /// Writes /sys/kernel/livepatch/<patch>/enabled, having told the guest module, where there is
+  /// one, to watch.
+  virtual Result<ToolResult> set_enabled(const std::string& patch, bool enabled,
+                                         const qmp::CallOptions& options) = 0;
 
-  /// The kernel log's last line now; log_since() returns the lines after it (the last 500 when it is gone).
+  /// The kernel log's last line now; log_since() returns the lines after it (the last 500 when it
+  /// is gone).
   virtual Result<std::string> log_mark(const qmp::CallOptions& options) = 0;
-  virtual Result<std::vector<std::string>> log_since(const std::string& mark, const qmp::CallOptions& options) = 0;
+  virtual Result<std::vector<std::string>> log_since(const std::string& mark,
+                                                     const qmp::CallOptions& options) = 0;
 };
 
 }  // namespace vpatch

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cctype>
+#include <charconv>
 #include <cmath>
 
 namespace vpatch {
@@ -61,7 +61,8 @@ GuestModule parse_module(std::string_view line) {
       result.references = number<std::uint32_t>(rest.substr(size_end + 1)).value_or(0);
     }
   }
-  if (const std::size_t open = line.rfind('('); open != std::string_view::npos && line.ends_with(')')) {
+  if (const std::size_t open = line.rfind('(');
+      open != std::string_view::npos && line.ends_with(')')) {
     result.flags = printable(line.substr(open + 1, line.size() - open - 2));
   }
   return result;
@@ -89,10 +90,14 @@ void set_patch_field(GuestPatch& patch, std::string_view key, std::string_view v
 
 std::string_view to_string(PatchPhase phase) {
   switch (phase) {
-    case PatchPhase::patching: return "patching";
-    case PatchPhase::patched: return "patched";
-    case PatchPhase::unpatching: return "unpatching";
-    case PatchPhase::unpatched: break;
+    case PatchPhase::patching:
+      return "patching";
+    case PatchPhase::patched:
+      return "patched";
+    case PatchPhase::unpatching:
+      return "unpatching";
+    case PatchPhase::unpatched:
+      break;
   }
   return "unpatched";
 }
@@ -108,7 +113,8 @@ const GuestModule* GuestState::find_module(std::string_view name) const {
 }
 
 const GuestPatch* GuestState::in_transition() const {
-  const auto found = std::ranges::find_if(patches, [](const GuestPatch& patch) { return patch.transition; });
+  const auto found =
+      std::ranges::find_if(patches, [](const GuestPatch& patch) { return patch.transition; });
   return found == patches.end() ? nullptr : &*found;
 }
 
@@ -160,7 +166,8 @@ PendingTasks parse_pending_tasks(std::string_view text) {
       result.first.back().state = printable(value);
     } else if (key == "frame" && result.first.back().stack.size() < kMaxFrames) {
       // "[<0>] function+0x1/0x2 [module]"
-      const std::size_t address_end = value.starts_with("[<") ? value.find("] ") : std::string_view::npos;
+      const std::size_t address_end =
+          value.starts_with("[<") ? value.find("] ") : std::string_view::npos;
       result.first.back().stack.push_back(
           printable(address_end == std::string_view::npos ? value : value.substr(address_end + 2)));
     }
@@ -170,7 +177,8 @@ PendingTasks parse_pending_tasks(std::string_view text) {
 }
 
 std::string taint_letters(std::uint64_t mask) {
-  static constexpr std::string_view kLetters = "PFSRMBUDAWCIOELKXTN";  // include/linux/panic.h, bit 0 first
+  static constexpr std::string_view kLetters =
+      "PFSRMBUDAWCIOELKXTN";  // include/linux/panic.h, bit 0 first
   std::string result;
   for (std::size_t bit = 0; bit < 64; ++bit) {
     if ((mask >> bit & 1U) != 0) {
@@ -182,14 +190,24 @@ std::string taint_letters(std::uint64_t mask) {
 
 std::vector<std::string> trouble_in_log(const std::vector<std::string>& lines) {
   static constexpr std::array<std::string_view, 10> kMarks = {
-      "BUG:",        "WARNING: CPU", "WARNING: at", "Oops:",    "Call Trace:",
-      "kernel BUG",  "general protection fault", "soft lockup", "hard LOCKUP", "Kernel panic",
+      "BUG:",
+      "WARNING: CPU",
+      "WARNING: at",
+      "Oops:",
+      "Call Trace:",
+      "kernel BUG",
+      "general protection fault",
+      "soft lockup",
+      "hard LOCKUP",
+      "Kernel panic",
   };
   std::vector<std::string> result;
   std::ranges::copy_if(lines, std::back_inserter(result), [](const std::string& line) {
     return std::ranges::any_of(kMarks, [&line](std::string_view mark) {
       const std::size_t at = line.find(mark);
-      return at != std::string::npos && (at == 0 || std::isalnum(static_cast<unsigned char>(line[at - 1])) == 0);  // not "DEBUG:"
+      return at != std::string::npos &&
+             (at == 0 ||
+              std::isalnum(static_cast<unsigned char>(line[at - 1])) == 0);  // not "DEBUG:"
     });
   });
   return result;

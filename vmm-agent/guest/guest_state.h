@@ -27,7 +27,7 @@ struct GuestPatch {
   std::string name;
   bool enabled = false;
   bool transition = false;
-  std::optional<bool> replace;             ///< where the kernel shows it (6.12 does)
+  std::optional<bool> replace;               ///< where the kernel shows it (6.12 does)
   std::optional<std::uint32_t> stack_order;  ///< where the kernel shows it (6.14 and later)
   std::vector<GuestPatchedObject> objects;
 
@@ -51,8 +51,8 @@ struct GuestModule {
 /// What one look at the guest through its agent saw. The guest wrote all of it: names and texts are
 /// printable, counts and sizes capped, but nothing here is to be believed further than that.
 struct GuestState {
-  std::string release;   ///< uname -r
-  std::string boot_id;   ///< changes with each boot
+  std::string release;  ///< uname -r
+  std::string boot_id;  ///< changes with each boot
   std::uint64_t tainted = 0;
   double uptime_seconds = 0;
   bool has_livepatch = false;  ///< /sys/kernel/livepatch exists
@@ -70,9 +70,10 @@ struct GuestState {
 /// A task not yet moved by the running transition, as /proc shows it.
 struct PendingTask {
   std::uint32_t tid = 0;
-  std::string name;                ///< comm
-  std::string state;               ///< "S (sleeping)"
-  std::vector<std::string> stack;  ///< innermost first, "function+0x1/0x2"; empty for a running task
+  std::string name;   ///< comm
+  std::string state;  ///< "S (sleeping)"
+  std::vector<std::string>
+      stack;  ///< innermost first, "function+0x1/0x2"; empty for a running task
 };
 
 struct PendingTasks {
@@ -80,8 +81,9 @@ struct PendingTasks {
   std::vector<PendingTask> first;  ///< details of the first few
 };
 
-/// Parse what the scripts of agent_guest.cpp print: lines "key<TAB>value". Unknown keys are passed over;
-/// unprintable bytes become '?', and what goes over a cap (4096 entries of a kind, 512 bytes a value) is dropped.
+/// Parse what the scripts of agent_guest.cpp print: lines "key<TAB>value". Unknown keys are passed
+/// over; unprintable bytes become '?', and what goes over a cap (4096 entries of a kind, 512 bytes
+/// a value) is dropped.
 GuestState parse_guest_state(std::string_view text);
 PendingTasks parse_pending_tasks(std::string_view text);
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm-agent/operation/apply.h"
 
-#include <fmt/format.h>
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <utility>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "vmm-agent/operation/patience.h"
 
@@ -70,11 +70,16 @@ class Apply {
         context_.reporter.warning(finding.text);
       }
     }
-    context_.reporter.step(fmt::format("guest runs {}, {} livepatch(es) in force", before_.release, before_.patches.size()));
+    context_.reporter.step(fmt::format("guest runs {}, {} livepatch(es) in force", before_.release,
+                                       before_.patches.size()));
     if (options_.dry_run) {
       report_.replaced = plan_.replaces;
-      return conclude(Outcome::done, fmt::format("dry run, nothing was changed; action: {}{}", to_string(plan_.action),
-                                                 plan_.replaces.empty() ? "" : fmt::format("; would replace {}", fmt::join(plan_.replaces, ", "))));
+      return conclude(
+          Outcome::done,
+          fmt::format("dry run, nothing was changed; action: {}{}", to_string(plan_.action),
+                      plan_.replaces.empty()
+                          ? ""
+                          : fmt::format("; would replace {}", fmt::join(plan_.replaces, ", "))));
     }
     if (plan_.action == ApplyAction::none) {
       // A former run may have been killed before it took its file away.
@@ -86,7 +91,9 @@ class Apply {
     return interrupted() ? untouched() : true;
   }
 
-  bool untouched() { return conclude(Outcome::refused, "interrupted before the guest was touched"); }
+  bool untouched() {
+    return conclude(Outcome::refused, "interrupted before the guest was touched");
+  }
 
   bool deliver() {
     if (auto mark = context_.guest.log_mark(context_.interruptible()); mark) {
@@ -109,14 +116,16 @@ class Apply {
     const auto progress = [this](std::size_t done, std::size_t total) {
       context_.reporter.progress(fmt::format("delivering {} of {} KiB", done / 1024, total / 1024));
     };
-    auto delivered = context_.guest.deliver(file_.name, file_.bytes, progress, context_.interruptible());
+    auto delivered =
+        context_.guest.deliver(file_.name, file_.bytes, progress, context_.interruptible());
     if (!delivered) {
       return abandon_delivery(std::move(delivered.error()));
     }
     if (interrupted()) {
       return abandon_delivery(Error{Outcome::failed_restored, "interrupted"});
     }
-    context_.reporter.step(fmt::format("delivered {} ({} KiB)", file_.name, (file_.bytes.size() + 1023) / 1024));
+    context_.reporter.step(
+        fmt::format("delivered {} ({} KiB)", file_.name, (file_.bytes.size() + 1023) / 1024));
     return true;
   }
 
@@ -124,14 +133,15 @@ class Apply {
     if (auto unloaded = unload_module(context_, file_.name); !unloaded) {
       auto state = observe_patiently(context_);
       const bool unchanged = state && state->find_module(file_.name) != nullptr;
-      return conclude(unchanged ? Outcome::refused : Outcome::failed_needs_look, unloaded.error().what,
-                      unloaded.error().hint);
+      return conclude(unchanged ? Outcome::refused : Outcome::failed_needs_look,
+                      unloaded.error().what, unloaded.error().hint);
     }
     context_.reporter.step(fmt::format("unloaded the stale module {}", file_.name));
     return true;
   }
 
-  /// The delivery failed half way: take the file away, also when the agent comes back only after a while.
+  /// The delivery failed half way: take the file away, also when the agent comes back only after a
+  /// while.
   bool abandon_delivery(Error error) {
     const bool stopped = interrupted();
     context_.reporter.progress("taking the delivered file away");
@@ -144,7 +154,8 @@ class Apply {
     }
     error.what += removed ? as_before() : "; a part of the file is left in the guest";
     if (!removed) {
-      error.hint = "Once the agent answers again, the next apply removes it; by hand: rm -r /run/vpatch";
+      error.hint =
+          "Once the agent answers again, the next apply removes it; by hand: rm -r /run/vpatch";
     }
     return conclude(error);
   }
@@ -156,12 +167,15 @@ class Apply {
         return "; the livepatches are as before, the stale module is unloaded";
       case ApplyAction::join:
         return "; the patch, which an earlier run had loaded, is out of the guest";
-      default: return "; the guest is as before";
+      default:
+        return "; the guest is as before";
     }
   }
 
   bool remove_delivered_patiently() {
-    return patiently(context_, [this] { return context_.guest.remove_delivered(context_.steady()); }).has_value();
+    return patiently(context_,
+                     [this] { return context_.guest.remove_delivered(context_.steady()); })
+        .has_value();
   }
 
   /// Ctrl-C does not cut the load itself short: what it did would be unknown.
@@ -175,15 +189,17 @@ class Apply {
     const bool removed = remove_delivered_patiently();
     // Without a reply, insmod may still be at work with its file open.
     const auto start = context_.clock.now();
-    while (!loaded && state && state->find_patch(file_.name) == nullptr && context_.clock.now() - start < kLateLoad) {
+    while (!loaded && state && state->find_patch(file_.name) == nullptr &&
+           context_.clock.now() - start < kLateLoad) {
       context_.clock.wait(kRetryAfterError, {});
       state = observe_patiently(context_);
     }
     if (!state) {
-      return conclude(Outcome::failed_needs_look,
-                      fmt::format("{} was being loaded when the guest fell silent{}: {}", file_.name,
-                                  removed ? "" : ", its file is left there", state.error().what),
-                      "See with `vpatch status` whether it is in force; then apply or revert again.");
+      return conclude(
+          Outcome::failed_needs_look,
+          fmt::format("{} was being loaded when the guest fell silent{}: {}", file_.name,
+                      removed ? "" : ", its file is left there", state.error().what),
+          "See with `vpatch status` whether it is in force; then apply or revert again.");
     }
     if (!removed) {
       context_.reporter.warning("the delivered file could not be removed; the next apply does it");
@@ -196,35 +212,43 @@ class Apply {
     if (!loaded) {
       return take_back_and_conclude(loaded.error().what);
     }
-    return take_back_and_conclude(loaded->ok ? "the module loaded, but put no livepatch in force"
-                                             : fmt::format("the kernel refused the module: {}", loaded->message));
+    return take_back_and_conclude(
+        loaded->ok ? "the module loaded, but put no livepatch in force"
+                   : fmt::format("the kernel refused the module: {}", loaded->message));
   }
 
   bool take_back_and_conclude(const std::string& why) {
     note_kernel_log();
-    if (auto state = observe_patiently(context_); !state || state->find_module(file_.name) != nullptr) {
+    if (auto state = observe_patiently(context_);
+        !state || state->find_module(file_.name) != nullptr) {
       if (auto back = take_back(context_, file_.name); !back) {
-        return conclude(Outcome::failed_needs_look, fmt::format("{}; {}", why, back.error().what), back.error().hint);
+        return conclude(Outcome::failed_needs_look, fmt::format("{}; {}", why, back.error().what),
+                        back.error().hint);
       }
     }
     return conclude_restored(Outcome::failed_restored, why,
                              report_.kernel_log.empty() ? "" : "The kernel's own words are below.");
   }
 
-  /// The patch is out of the guest again. Were it a replace patch whose transition ended before it could be reversed,
-  /// then the patches it replaced do not come back; and somebody else may have been at work meanwhile.
+  /// The patch is out of the guest again. Were it a replace patch whose transition ended before it
+  /// could be reversed, then the patches it replaced do not come back; and somebody else may have
+  /// been at work meanwhile.
   bool conclude_restored(Outcome outcome, const std::string& why, std::string hint = {}) {
     auto state = observe_patiently(context_);
     if (!state) {
-      return conclude(Outcome::failed_needs_look,
-                      fmt::format("{}; the guest could not be verified: {}", why, state.error().what), "See with `vpatch status`.");
+      return conclude(
+          Outcome::failed_needs_look,
+          fmt::format("{}; the guest could not be verified: {}", why, state.error().what),
+          "See with `vpatch status`.");
     }
     if (const std::string lost = missing_from(before_, *state); !lost.empty()) {
-      return conclude(Outcome::failed_needs_look, fmt::format("{}; what it replaced is no longer in force:{}", why, lost),
+      return conclude(Outcome::failed_needs_look,
+                      fmt::format("{}; what it replaced is no longer in force:{}", why, lost),
                       "Apply those livepatches again, or this one.");
     }
     if (const std::string others = missing_from(*state, before_); !others.empty()) {
-      return conclude(Outcome::failed_needs_look, fmt::format("{}; somebody else has loaded meanwhile:{}", why, others),
+      return conclude(Outcome::failed_needs_look,
+                      fmt::format("{}; somebody else has loaded meanwhile:{}", why, others),
                       "See with `vpatch status`.");
     }
     return conclude(outcome, why + as_before(), std::move(hint));
@@ -250,9 +274,10 @@ class Apply {
   bool transition() {
     auto end = await_transition(context_, file_.name, options_.timeout, true);
     if (!end) {
-      return conclude(Outcome::failed_needs_look,
-                      fmt::format("{} is loaded, but the guest fell silent: {}", file_.name, end.error().what),
-                      "The kernel finishes the transition by itself; see with `vpatch status`.");
+      return conclude(
+          Outcome::failed_needs_look,
+          fmt::format("{} is loaded, but the guest fell silent: {}", file_.name, end.error().what),
+          "The kernel finishes the transition by itself; see with `vpatch status`.");
     }
     report_.blockers = end->blockers;
     if (end->how == TransitionEnd::How::ended) {
@@ -265,21 +290,28 @@ class Apply {
     const std::string who =
         end->blockers.first.empty() ? "" : "; blocked by " + describe(end->blockers.first.front());
     if (stalled && options_.on_stall == OnStall::wait) {
-      return conclude(Outcome::stalled_waiting,
-                      fmt::format("the transition of {} did not end in time{}; it is left pending, as asked", file_.name, who),
-                      "Watch it with `vpatch status`, or take it back with `vpatch revert`.");
+      return conclude(
+          Outcome::stalled_waiting,
+          fmt::format("the transition of {} did not end in time{}; it is left pending, as asked",
+                      file_.name, who),
+          "Watch it with `vpatch status`, or take it back with `vpatch revert`.");
     }
     if (!stalled && plan_.action == ApplyAction::join) {
-      return conclude(Outcome::refused, fmt::format("interrupted; the transition of {}, which an earlier run began, goes on", file_.name),
-                      "Watch it with `vpatch status`, or take it back with `vpatch revert`.");
+      return conclude(
+          Outcome::refused,
+          fmt::format("interrupted; the transition of {}, which an earlier run began, goes on",
+                      file_.name),
+          "Watch it with `vpatch status`, or take it back with `vpatch revert`.");
     }
     return reverse(stalled, who);
   }
 
   bool reverse(bool stalled, const std::string& who) {
-    context_.reporter.warning(stalled ? fmt::format("the transition did not end in time{}: reversing it", who)
-                                      : "interrupted: reversing the transition");
-    // The last pass may have ended it meanwhile. A patch in force stays: replaced ones could not come back.
+    context_.reporter.warning(
+        stalled ? fmt::format("the transition did not end in time{}: reversing it", who)
+                : "interrupted: reversing the transition");
+    // The last pass may have ended it meanwhile. A patch in force stays: replaced ones could not
+    // come back.
     if (auto state = observe_patiently(context_); state) {
       const GuestPatch* patch = state->find_patch(file_.name);
       if (patch != nullptr && patch->phase() == PatchPhase::patched) {
@@ -291,10 +323,11 @@ class Apply {
       return conclude(Outcome::failed_needs_look, back.error().what, back.error().hint);
     }
     if (stalled) {
-      return conclude_restored(Outcome::stalled_reverted,
-                               fmt::format("the transition of {} did not end within {:.0f} s{}; reverted", file_.name,
-                                           std::chrono::duration<double>(options_.timeout).count(), who),
-                               "Try again when that task is gone, or with a longer --timeout.");
+      return conclude_restored(
+          Outcome::stalled_reverted,
+          fmt::format("the transition of {} did not end within {:.0f} s{}; reverted", file_.name,
+                      std::chrono::duration<double>(options_.timeout).count(), who),
+          "Try again when that task is gone, or with a longer --timeout.");
     }
     return conclude_restored(Outcome::failed_restored, "interrupted");
   }
@@ -304,7 +337,8 @@ class Apply {
     auto state = observe_patiently(context_);
     if (!state) {
       return conclude(Outcome::failed_needs_look,
-                      fmt::format("{} is in force, but could not be verified: {}", file_.name, state.error().what),
+                      fmt::format("{} is in force, but could not be verified: {}", file_.name,
+                                  state.error().what),
                       "See with `vpatch status`.");
     }
     report_.transition_us = measured_transition(*state, file_.name, "patched");
@@ -316,12 +350,14 @@ class Apply {
     }
     const std::string problem = find_problem(*state);
     if (!problem.empty()) {
-      return conclude(Outcome::failed_needs_look, fmt::format("{} is in force, but {}", file_.name, problem),
+      return conclude(Outcome::failed_needs_look,
+                      fmt::format("{} is in force, but {}", file_.name, problem),
                       "Look at the guest's kernel log; `vpatch revert` takes the patch back.");
     }
     std::string text = fmt::format("{} is in force", file_.name);
     if (report_.transition_us) {
-      text += fmt::format(" (transition {:.1f} ms)", static_cast<double>(*report_.transition_us) / 1000.0);
+      text += fmt::format(" (transition {:.1f} ms)",
+                          static_cast<double>(*report_.transition_us) / 1000.0);
     }
     context_.reporter.step("verified: " + text);
     conclude(Outcome::done, text);
@@ -334,7 +370,8 @@ class Apply {
     if (patch == nullptr || patch->phase() != PatchPhase::patched) {
       return "the kernel no longer shows it so";
     }
-    for (const PatchedObject& object : file_.contents ? file_.contents->objects : std::vector<PatchedObject>()) {
+    for (const PatchedObject& object :
+         file_.contents ? file_.contents->objects : std::vector<PatchedObject>()) {
       const bool present = object.name == "vmlinux" || state.find_module(object.name) != nullptr;
       const auto shown = std::ranges::find(patch->objects, object.name, &GuestPatchedObject::name);
       if (shown == patch->objects.end()) {
@@ -344,11 +381,13 @@ class Apply {
         return fmt::format("its object {} is not patched", object.name);
       }
     }
-    if (const std::uint64_t fresh = state.tainted & ~before_.tainted & ~kExpectedTaint; fresh != 0) {
+    if (const std::uint64_t fresh = state.tainted & ~before_.tainted & ~kExpectedTaint;
+        fresh != 0) {
       note_kernel_log();
       return fmt::format("the kernel is newly tainted ({})", taint_letters(fresh));
     }
-    auto lines = patiently(context_, [this] { return context_.guest.log_since(log_mark_, context_.steady()); });
+    auto lines = patiently(
+        context_, [this] { return context_.guest.log_since(log_mark_, context_.steady()); });
     if (!lines) {
       return "the kernel log could not be read: " + lines.error().what;
     }
@@ -359,13 +398,15 @@ class Apply {
     return {};
   }
 
-  /// Unloads what the patch replaced, after a grace time: a task may still be on its way out of the old code.
+  /// Unloads what the patch replaced, after a grace time: a task may still be on its way out of the
+  /// old code.
   void clean_up() {
     if (report_.replaced.empty()) {
       return;
     }
-    context_.reporter.progress(fmt::format("grace time of {:.0f} s before replaced modules are unloaded",
-                                           std::chrono::duration<double>(options_.grace).count()));
+    context_.reporter.progress(
+        fmt::format("grace time of {:.0f} s before replaced modules are unloaded",
+                    std::chrono::duration<double>(options_.grace).count()));
     context_.clock.wait(options_.grace, context_.stop);
     std::string problem;
     if (interrupted()) {
@@ -381,7 +422,8 @@ class Apply {
                                   "Unload each later with `vpatch revert NAME`."});
       context_.reporter.warning(report_.findings.back().text);
       if (!interrupted()) {
-        conclude(Outcome::failed_needs_look, fmt::format("{} is in force, but {}", file_.name, problem),
+        conclude(Outcome::failed_needs_look,
+                 fmt::format("{} is in force, but {}", file_.name, problem),
                  "Look at the guest's kernel log; `vpatch revert` takes the patch back.");
       }
       return;
@@ -391,7 +433,8 @@ class Apply {
         report_.unloaded.push_back(old);
         context_.reporter.step(fmt::format("unloaded the replaced module {}", old));
       } else {
-        report_.findings.push_back({Severity::warning, "replaced-kept", unloaded.error().what, unloaded.error().hint});
+        report_.findings.push_back(
+            {Severity::warning, "replaced-kept", unloaded.error().what, unloaded.error().hint});
         context_.reporter.warning(unloaded.error().what);
       }
     }

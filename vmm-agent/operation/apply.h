@@ -17,9 +17,10 @@ struct ApplyOptions {
   PreflightOptions preflight{};
 };
 
-/// Puts a livepatch in force in a running guest: preflight, deliver, load, transition, verify, clean up.
-/// Whatever fails, the guest ends either patched or as it was, and the report says which; where that
-/// cannot be reached or seen, the outcome is failed_needs_look. The caller holds the domain's lock.
+/// Puts a livepatch in force in a running guest: preflight, deliver, load, transition, verify,
+/// clean up. Whatever fails, the guest ends either patched or as it was, and the report says which;
+/// where that cannot be reached or seen, the outcome is failed_needs_look. The caller holds the
+/// domain's lock.
 Report apply(Context& context, const LivepatchFile& file, const ApplyOptions& options);
 
 }  // namespace vpatch

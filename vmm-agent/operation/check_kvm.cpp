@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fcntl.h>
-#include <fmt/format.h>
-#include <linux/kvm.h>
-#include <sys/ioctl.h>
-
 #include <cerrno>
 #include <fstream>
 #include <string>
 #include <system_error>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/kvm.h>
+#include <sys/ioctl.h>
 
 #include "introspect/unique_fd.h"
 #include "vmm-agent/operation/doctor.h"
@@ -30,7 +30,8 @@ bool cpu_has_virtualization() {
 
 Check no_kvm(const std::string& why) {
   return {"kvm", Health::warning, fmt::format("KVM is not usable here: {}", why),
-          "VMs run under emulation (TCG): they work, slower. Use a host with VT-x or AMD-V, or enable nesting."};
+          "VMs run under emulation (TCG): they work, slower. Use a host with VT-x or AMD-V, or "
+          "enable nesting."};
 }
 
 }  // namespace
@@ -52,7 +53,9 @@ Check check_kvm() {
     return no_kvm("KVM_CREATE_VCPU: " + std::generic_category().message(errno));
   }
   if (!cpu_has_virtualization()) {
-    return no_kvm("/dev/kvm opens, but the CPU shows neither vmx nor svm, so whole guests may not boot on it");
+    return no_kvm(
+        "/dev/kvm opens, but the CPU shows neither vmx nor svm, so whole guests may not boot on "
+        "it");
   }
   return {"kvm", Health::ok, "KVM works: a VM and a vCPU were made", ""};
 }

@@ -51,8 +51,8 @@ class Reporter {
   virtual void warning(std::string_view text) = 0;
 };
 
-/// What every operation works with. `stop` is triggered by Ctrl-C: work in progress ends early, while
-/// the calls that put the guest in order do not listen to it.
+/// What every operation works with. `stop` is triggered by Ctrl-C: work in progress ends early,
+/// while the calls that put the guest in order do not listen to it.
 struct Context {
   std::string domain;
   Guest& guest;
@@ -72,12 +72,12 @@ struct Report {
   std::string hint;     ///< the next step; empty when there is none
   std::string patch;    ///< name of the livepatch
   std::vector<Finding> findings;
-  std::vector<std::string> replaced;    ///< patches this one took the place of
-  std::vector<std::string> unloaded;    ///< modules unloaded in the guest
-  PendingTasks blockers;                ///< who held the transition up when it was given up
-  std::vector<std::string> kernel_log;  ///< lines that explain a failure
-  std::chrono::milliseconds elapsed{0};             ///< of the whole operation
-  std::optional<std::uint64_t> transition_us;       ///< as the guest module measured it
+  std::vector<std::string> replaced;           ///< patches this one took the place of
+  std::vector<std::string> unloaded;           ///< modules unloaded in the guest
+  PendingTasks blockers;                       ///< who held the transition up when it was given up
+  std::vector<std::string> kernel_log;         ///< lines that explain a failure
+  std::chrono::milliseconds elapsed{0};        ///< of the whole operation
+  std::optional<std::uint64_t> transition_us;  ///< as the guest module measured it
 
   void conclude(Outcome how, std::string text, std::string next_step = {}) {
     outcome = how;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm-agent/operation/doctor.h"
 
-#include <fmt/format.h>
-
 #include <chrono>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "introspect/vmcoreinfo.h"
 #include "vmm-agent/domain/guest_ram.h"
@@ -14,7 +14,9 @@
 namespace vpatch {
 namespace {
 
-Check failed(std::string id, const Error& error) { return {std::move(id), Health::failed, error.what, error.hint}; }
+Check failed(std::string id, const Error& error) {
+  return {std::move(id), Health::failed, error.what, error.hint};
+}
 
 Check check_libvirt(const std::string& uri, const qmp::CallOptions& options) {
   auto connection = open_connection(uri, options);
@@ -24,24 +26,31 @@ Check check_libvirt(const std::string& uri, const qmp::CallOptions& options) {
   unsigned long version = 0;
   virConnectGetLibVersion(connection->get(), &version);
   return {"libvirt", Health::ok,
-          fmt::format("libvirt {}.{}.{} answers at {}", version / 1'000'000, version / 1000 % 1000, version % 1000, uri), ""};
+          fmt::format("libvirt {}.{}.{} answers at {}", version / 1'000'000, version / 1000 % 1000,
+                      version % 1000, uri),
+          ""};
 }
 
-/// Guest memory costs nothing to look at, and tells the kernel's release without any help of the guest.
+/// Guest memory costs nothing to look at, and tells the kernel's release without any help of the
+/// guest.
 Check check_memory(Domain& domain, const qmp::CallOptions& options) {
   auto memory = open_guest_ram(domain, options);
   if (!memory) {
-    return {"memory", Health::warning, "guest memory cannot be read: " + memory.error().what, memory.error().hint};
+    return {"memory", Health::warning, "guest memory cannot be read: " + memory.error().what,
+            memory.error().hint};
   }
   const auto start = std::chrono::steady_clock::now();
   auto info = introspect::find_vmcoreinfo(*memory);
   const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
   if (!info) {
-    return {"memory", Health::warning, "guest memory can be read, but shows no kernel: " + info.error().what,
+    return {"memory", Health::warning,
+            "guest memory can be read, but shows no kernel: " + info.error().what,
             "Is the guest a Linux with CONFIG_VMCORE_INFO, and past its first second?"};
   }
   return {"memory", Health::ok,
-          fmt::format("guest memory can be read: kernel {} found in {:.1f} ms", info->text.release, took.count()), ""};
+          fmt::format("guest memory can be read: kernel {} found in {:.1f} ms", info->text.release,
+                      took.count()),
+          ""};
 }
 
 Check check_agent_commands(AgentGuest& guest, const qmp::CallOptions& options, bool& usable) {
@@ -57,11 +66,15 @@ Check check_agent_commands(AgentGuest& guest, const qmp::CallOptions& options, b
     }
   }
   if (!blocked.empty()) {
-    return {"agent", Health::failed, fmt::format("guest agent {} blocks: {}", info->version, blocked),
-            "Allow them in the guest: BLOCK_RPCS/--block-rpcs (or FILTER_RPC_ARGS) of qemu-guest-agent, then restart it."};
+    return {"agent", Health::failed,
+            fmt::format("guest agent {} blocks: {}", info->version, blocked),
+            "Allow them in the guest: BLOCK_RPCS/--block-rpcs (or FILTER_RPC_ARGS) of "
+            "qemu-guest-agent, then restart it."};
   }
   usable = true;
-  return {"agent", Health::ok, fmt::format("guest agent {} answers and allows all that vpatch needs", info->version), ""};
+  return {"agent", Health::ok,
+          fmt::format("guest agent {} answers and allows all that vpatch needs", info->version),
+          ""};
 }
 
 void check_guest(AgentGuest& guest, const qmp::CallOptions& options, std::vector<Check>& checks) {
@@ -71,17 +84,23 @@ void check_guest(AgentGuest& guest, const qmp::CallOptions& options, std::vector
     return;
   }
   if (state->has_livepatch) {
-    checks.push_back({"livepatch", Health::ok, fmt::format("kernel {} supports livepatches, {} loaded", state->release,
-                                                           state->patches.size()), ""});
+    checks.push_back({"livepatch", Health::ok,
+                      fmt::format("kernel {} supports livepatches, {} loaded", state->release,
+                                  state->patches.size()),
+                      ""});
   } else {
-    checks.push_back({"livepatch", Health::failed, fmt::format("kernel {} has no /sys/kernel/livepatch", state->release),
+    checks.push_back({"livepatch", Health::failed,
+                      fmt::format("kernel {} has no /sys/kernel/livepatch", state->release),
                       "It needs a kernel built with CONFIG_LIVEPATCH=y."});
   }
-  if (const auto version = state->guest_module.find("version"); version != state->guest_module.end()) {
-    checks.push_back({"guest-module", Health::ok, fmt::format("vpatch_guest {} is loaded", version->second), ""});
+  if (const auto version = state->guest_module.find("version");
+      version != state->guest_module.end()) {
+    checks.push_back({"guest-module", Health::ok,
+                      fmt::format("vpatch_guest {} is loaded", version->second), ""});
   } else {
     checks.push_back({"guest-module", Health::warning, "vpatch_guest is not loaded in the guest",
-                      "vpatch works without it, at the kernel's own pace. Install it in the guest with DKMS (guest-module/README.md)."});
+                      "vpatch works without it, at the kernel's own pace. Install it in the guest "
+                      "with DKMS (guest-module/README.md)."});
   }
 }
 
@@ -92,7 +111,8 @@ bool check_running(Domain& domain, const qmp::CallOptions& options, std::vector<
     return false;
   }
   if (*state != RunState::running) {
-    checks.push_back({"domain", Health::failed, fmt::format("{} is {}", domain.name(), to_string(*state)),
+    checks.push_back({"domain", Health::failed,
+                      fmt::format("{} is {}", domain.name(), to_string(*state)),
                       "Only a running VM can be patched: start or resume it."});
     return false;
   }
@@ -104,9 +124,12 @@ bool check_running(Domain& domain, const qmp::CallOptions& options, std::vector<
 
 std::string_view to_string(Health health) {
   switch (health) {
-    case Health::ok: return "ok";
-    case Health::warning: return "warning";
-    case Health::failed: break;
+    case Health::ok:
+      return "ok";
+    case Health::warning:
+      return "warning";
+    case Health::failed:
+      break;
   }
   return "failed";
 }

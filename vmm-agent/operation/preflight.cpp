@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm-agent/operation/preflight.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
+
+#include <fmt/format.h>
 
 namespace vpatch {
 namespace {
@@ -13,18 +13,22 @@ Finding error(std::string id, std::string text, std::string hint) {
 }
 
 /// "name,position" of sysfs without the position.
-std::string_view function_name(std::string_view entry) { return entry.substr(0, entry.rfind(',')); }
+std::string_view function_name(std::string_view entry) {
+  return entry.substr(0, entry.rfind(','));
+}
 
-bool changes_function(const GuestPatch& patch, const std::string& object, const std::string& function) {
+bool changes_function(const GuestPatch& patch, const std::string& object,
+                      const std::string& function) {
   return std::ranges::any_of(patch.objects, [&](const GuestPatchedObject& candidate) {
     return candidate.name == object &&
-           std::ranges::any_of(candidate.functions,
-                               [&](const std::string& entry) { return function_name(entry) == function; });
+           std::ranges::any_of(candidate.functions, [&](const std::string& entry) {
+             return function_name(entry) == function;
+           });
   });
 }
 
-void find_function_conflicts(const LivepatchFile& file, const GuestState& guest, const PreflightOptions& options,
-                             std::vector<Finding>& findings) {
+void find_function_conflicts(const LivepatchFile& file, const GuestState& guest,
+                             const PreflightOptions& options, std::vector<Finding>& findings) {
   if (!file.contents || file.contents->replace) {
     return;
   }
@@ -32,16 +36,21 @@ void find_function_conflicts(const LivepatchFile& file, const GuestState& guest,
     for (const PatchedObject& object : file.contents->objects) {
       for (const PatchedFunction& function : object.functions) {
         if (patch.name != file.name && changes_function(patch, object.name, function.name)) {
-          findings.push_back({options.allow_stacking ? Severity::warning : Severity::error, "function-conflict",
-                              fmt::format("{}:{} is already changed by {}", object.name, function.name, patch.name),
-                              options.allow_stacking ? "" : "Use a cumulative (replace) patch, or insist with --allow-stacking."});
+          findings.push_back(
+              {options.allow_stacking ? Severity::warning : Severity::error, "function-conflict",
+               fmt::format("{}:{} is already changed by {}", object.name, function.name,
+                           patch.name),
+               options.allow_stacking
+                   ? ""
+                   : "Use a cumulative (replace) patch, or insist with --allow-stacking."});
         }
       }
     }
   }
 }
 
-void find_waiting_objects(const LivepatchFile& file, const GuestState& guest, std::vector<Finding>& findings) {
+void find_waiting_objects(const LivepatchFile& file, const GuestState& guest,
+                          std::vector<Finding>& findings) {
   if (!file.contents) {
     findings.push_back({Severity::warning, "contents-unknown",
                         fmt::format("what the patch changes is unknown: {}", file.contents_unknown),
@@ -50,18 +59,21 @@ void find_waiting_objects(const LivepatchFile& file, const GuestState& guest, st
   }
   for (const PatchedObject& object : file.contents->objects) {
     if (object.name != "vmlinux" && guest.find_module(object.name) == nullptr) {
-      findings.push_back({Severity::note, "target-not-loaded",
-                          fmt::format("module {} is not loaded; it is patched when it loads", object.name), ""});
+      findings.push_back(
+          {Severity::note, "target-not-loaded",
+           fmt::format("module {} is not loaded; it is patched when it loads", object.name), ""});
     }
   }
 }
 
 /// A module of the file's name is in the guest. Is it this very patch, and in force?
-ApplyAction judge_same_name(const LivepatchFile& file, const GuestState& guest, const GuestModule& module,
-                            const std::string& loaded_build_id, std::vector<Finding>& findings) {
+ApplyAction judge_same_name(const LivepatchFile& file, const GuestState& guest,
+                            const GuestModule& module, const std::string& loaded_build_id,
+                            std::vector<Finding>& findings) {
   if (!module.is_livepatch()) {
-    findings.push_back(error("name-in-use", fmt::format("a module named {} that is no livepatch is loaded", file.name),
-                             "Rename the livepatch, or unload that module."));
+    findings.push_back(error(
+        "name-in-use", fmt::format("a module named {} that is no livepatch is loaded", file.name),
+        "Rename the livepatch, or unload that module."));
     return ApplyAction::refuse;
   }
   const GuestPatch* patch = guest.find_patch(file.name);
@@ -70,10 +82,12 @@ ApplyAction judge_same_name(const LivepatchFile& file, const GuestState& guest, 
     return ApplyAction::replace_stale;
   }
   if (file.build_id.empty() || file.build_id != loaded_build_id) {
-    findings.push_back(error("same-name-other-build",
-                             fmt::format("another build of {} is {} in the guest", file.name, to_string(patch->phase())),
-                             fmt::format("Revert it first (vpatch revert ... {}), or give the new livepatch a name of its own.",
-                                         file.name)));
+    findings.push_back(error(
+        "same-name-other-build",
+        fmt::format("another build of {} is {} in the guest", file.name, to_string(patch->phase())),
+        fmt::format(
+            "Revert it first (vpatch revert ... {}), or give the new livepatch a name of its own.",
+            file.name)));
     return ApplyAction::refuse;
   }
   if (patch->phase() == PatchPhase::unpatching) {
@@ -86,44 +100,56 @@ ApplyAction judge_same_name(const LivepatchFile& file, const GuestState& guest, 
 
 std::string_view to_string(Severity severity) {
   switch (severity) {
-    case Severity::note: return "note";
-    case Severity::warning: return "warning";
-    case Severity::error: break;
+    case Severity::note:
+      return "note";
+    case Severity::warning:
+      return "warning";
+    case Severity::error:
+      break;
   }
   return "error";
 }
 
 std::string_view to_string(ApplyAction action) {
   switch (action) {
-    case ApplyAction::load: return "load";
-    case ApplyAction::replace_stale: return "unload the stale module, then load";
-    case ApplyAction::join: return "watch the running transition";
-    case ApplyAction::none: return "none, already in force";
-    case ApplyAction::refuse: break;
+    case ApplyAction::load:
+      return "load";
+    case ApplyAction::replace_stale:
+      return "unload the stale module, then load";
+    case ApplyAction::join:
+      return "watch the running transition";
+    case ApplyAction::none:
+      return "none, already in force";
+    case ApplyAction::refuse:
+      break;
   }
   return "refuse";
 }
 
-ApplyPlan plan_apply(const LivepatchFile& file, const GuestState& guest, const std::string& loaded_build_id,
-                     const PreflightOptions& options) {
+ApplyPlan plan_apply(const LivepatchFile& file, const GuestState& guest,
+                     const std::string& loaded_build_id, const PreflightOptions& options) {
   ApplyPlan plan{.action = ApplyAction::load, .findings = {}, .replaces = {}};
   if (file.release != guest.release) {
     plan.findings.push_back(error("kernel-release",
-                                  fmt::format("the livepatch is for kernel {}, the guest runs {}", file.release, guest.release),
+                                  fmt::format("the livepatch is for kernel {}, the guest runs {}",
+                                              file.release, guest.release),
                                   fmt::format("Build the livepatch for {}.", guest.release)));
   }
   if (!guest.has_livepatch) {
-    plan.findings.push_back(error("no-livepatch-support", "the guest's kernel has no /sys/kernel/livepatch",
+    plan.findings.push_back(error("no-livepatch-support",
+                                  "the guest's kernel has no /sys/kernel/livepatch",
                                   "It needs a kernel built with CONFIG_LIVEPATCH=y."));
   }
   if (const GuestModule* module = guest.find_module(file.name); module != nullptr) {
     plan.action = judge_same_name(file, guest, *module, loaded_build_id, plan.findings);
   }
-  if (const GuestPatch* busy = guest.in_transition(); busy != nullptr && plan.action != ApplyAction::join) {
-    plan.findings.push_back(error("busy-transition",
-                                  fmt::format("the guest is {} {}; the kernel runs one transition at a time",
-                                              to_string(busy->phase()), busy->name),
-                                  "Wait until it has ended; `vpatch status` shows it."));
+  if (const GuestPatch* busy = guest.in_transition();
+      busy != nullptr && plan.action != ApplyAction::join) {
+    plan.findings.push_back(
+        error("busy-transition",
+              fmt::format("the guest is {} {}; the kernel runs one transition at a time",
+                          to_string(busy->phase()), busy->name),
+              "Wait until it has ended; `vpatch status` shows it."));
   }
   if (plan.action == ApplyAction::load || plan.action == ApplyAction::replace_stale) {
     find_function_conflicts(file, guest, options, plan.findings);
@@ -136,7 +162,8 @@ ApplyPlan plan_apply(const LivepatchFile& file, const GuestState& guest, const s
       }
     }
   }
-  if (std::ranges::find(plan.findings, Severity::error, &Finding::severity) != plan.findings.end()) {
+  if (std::ranges::find(plan.findings, Severity::error, &Finding::severity) !=
+      plan.findings.end()) {
     plan.action = ApplyAction::refuse;
   }
   return plan;

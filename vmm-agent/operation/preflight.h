@@ -43,12 +43,14 @@ struct ApplyPlan {
 };
 
 struct PreflightOptions {
-  bool allow_stacking = false;  ///< let a non-replace patch change a function that another patch changes
+  bool allow_stacking =
+      false;  ///< let a non-replace patch change a function that another patch changes
 };
 
-/// Decides from the file and one observation of the guest; touches nothing. `loaded_build_id` is the build id of
-/// the loaded module that has the file's name, empty when there is none or it has none.
-ApplyPlan plan_apply(const LivepatchFile& file, const GuestState& guest, const std::string& loaded_build_id,
-                     const PreflightOptions& options);
+/// Decides from the file and one observation of the guest; touches nothing. `loaded_build_id` is
+/// the build id of the loaded module that has the file's name, empty when there is none or it has
+/// none.
+ApplyPlan plan_apply(const LivepatchFile& file, const GuestState& guest,
+                     const std::string& loaded_build_id, const PreflightOptions& options);
 
 }  // namespace vpatch

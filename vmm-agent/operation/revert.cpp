@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm-agent/operation/revert.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "vmm-agent/operation/patience.h"
 
@@ -55,21 +55,25 @@ class Revert {
         for (const GuestPatch& patch : before_.patches) {
           names += " " + patch.name;
         }
-        return conclude(Outcome::refused, fmt::format("several livepatches are loaded:{}", names), "Name the one to revert.");
+        return conclude(Outcome::refused, fmt::format("several livepatches are loaded:{}", names),
+                        "Name the one to revert.");
       }
       report_.patch = before_.patches.front().name;
     }
     const GuestModule* module = before_.find_module(report_.patch);
     if (module != nullptr && !module->is_livepatch()) {
-      return conclude(Outcome::refused, fmt::format("{} is no livepatch", report_.patch), "`vpatch status` lists the livepatches.");
+      return conclude(Outcome::refused, fmt::format("{} is no livepatch", report_.patch),
+                      "`vpatch status` lists the livepatches.");
     }
     if (module == nullptr && before_.find_patch(report_.patch) == nullptr) {
-      return conclude(Outcome::done, fmt::format("{} is not loaded; nothing to revert", report_.patch));
+      return conclude(Outcome::done,
+                      fmt::format("{} is not loaded; nothing to revert", report_.patch));
     }
     const GuestPatch* busy = before_.in_transition();
     if (busy != nullptr && busy->name != report_.patch) {
-      return conclude(Outcome::refused, fmt::format("the guest is {} {}; the kernel runs one transition at a time",
-                                                    to_string(busy->phase()), busy->name),
+      return conclude(Outcome::refused,
+                      fmt::format("the guest is {} {}; the kernel runs one transition at a time",
+                                  to_string(busy->phase()), busy->name),
                       "Wait until it has ended; `vpatch status` shows it.");
     }
     auto mark = context_.guest.log_mark(context_.steady());
@@ -77,7 +81,8 @@ class Revert {
       return conclude(mark.error());  // without it, old trouble in the log would look new
     }
     log_mark_ = mark ? *std::move(mark) : std::string();
-    return interrupted() ? conclude(Outcome::refused, "interrupted before the guest was touched") : true;
+    return interrupted() ? conclude(Outcome::refused, "interrupted before the guest was touched")
+                         : true;
   }
 
   bool disable() {
@@ -87,11 +92,13 @@ class Revert {
     }
     auto tool = set_enabled_patiently(context_, report_.patch, false);
     if (!tool) {
-      return conclude(Outcome::failed_needs_look, tool.error().what, "See with `vpatch status` how far it came.");
+      return conclude(Outcome::failed_needs_look, tool.error().what,
+                      "See with `vpatch status` how far it came.");
     }
     if (!tool->ok) {
       note_kernel_log();
-      return conclude(Outcome::failed_restored, fmt::format("the kernel refused to disable {}: {}", report_.patch, tool->message));
+      return conclude(Outcome::failed_restored, fmt::format("the kernel refused to disable {}: {}",
+                                                            report_.patch, tool->message));
     }
     context_.reporter.step(fmt::format("disabled {}", report_.patch));
     return true;
@@ -101,13 +108,15 @@ class Revert {
     auto end = await_transition(context_, report_.patch, options_.timeout, true);
     if (!end) {
       return conclude(Outcome::failed_needs_look,
-                      fmt::format("{} is being unpatched, but the guest fell silent: {}", report_.patch, end.error().what),
+                      fmt::format("{} is being unpatched, but the guest fell silent: {}",
+                                  report_.patch, end.error().what),
                       "The kernel finishes the transition by itself; see with `vpatch status`.");
     }
     report_.blockers = end->blockers;
     if (end->how == TransitionEnd::How::ended) {
       if (end->enabled()) {
-        return conclude(Outcome::failed_restored, fmt::format("somebody else put {} in force again", report_.patch));
+        return conclude(Outcome::failed_restored,
+                        fmt::format("somebody else put {} in force again", report_.patch));
       }
       return true;
     }
@@ -115,16 +124,19 @@ class Revert {
     const std::string who =
         end->blockers.first.empty() ? "" : "; blocked by " + describe(end->blockers.first.front());
     if (stalled && options_.on_stall == OnStall::wait) {
-      return conclude(Outcome::stalled_waiting,
-                      fmt::format("unpatching {} did not end in time{}; it is left pending, as asked", report_.patch, who),
-                      "Watch it with `vpatch status`; run revert again to finish it.");
+      return conclude(
+          Outcome::stalled_waiting,
+          fmt::format("unpatching {} did not end in time{}; it is left pending, as asked",
+                      report_.patch, who),
+          "Watch it with `vpatch status`; run revert again to finish it.");
     }
     if (was_unpatching()) {
       // It was on its way out before this run began: that is what "as before" means.
-      return conclude(stalled ? Outcome::stalled_waiting : Outcome::refused,
-                      fmt::format("unpatching {}, which an earlier run began, {}{}; it is left pending", report_.patch,
-                                  stalled ? "did not end in time" : "goes on; interrupted", who),
-                      "Watch it with `vpatch status`; run revert again to finish it.");
+      return conclude(
+          stalled ? Outcome::stalled_waiting : Outcome::refused,
+          fmt::format("unpatching {}, which an earlier run began, {}{}; it is left pending",
+                      report_.patch, stalled ? "did not end in time" : "goes on; interrupted", who),
+          "Watch it with `vpatch status`; run revert again to finish it.");
     }
     return restore(stalled, who);
   }
@@ -140,33 +152,43 @@ class Revert {
 
   /// Puts the patch in force again: the transition runs the other way.
   bool restore(bool stalled, const std::string& who) {
-    context_.reporter.warning(stalled ? fmt::format("unpatching did not end in time{}: putting {} in force again", who, report_.patch)
-                                      : fmt::format("interrupted: putting {} in force again", report_.patch));
+    context_.reporter.warning(
+        stalled ? fmt::format("unpatching did not end in time{}: putting {} in force again", who,
+                              report_.patch)
+                : fmt::format("interrupted: putting {} in force again", report_.patch));
     auto tool = set_enabled_patiently(context_, report_.patch, true);
     if (was_patching() && tool && tool->ok) {
       return conclude(stalled ? Outcome::stalled_reverted : Outcome::failed_restored,
-                      fmt::format("{}{}; {} is being patched again, as before", stalled ? "unpatching did not end in time" : "interrupted",
-                                  who, report_.patch),
+                      fmt::format("{}{}; {} is being patched again, as before",
+                                  stalled ? "unpatching did not end in time" : "interrupted", who,
+                                  report_.patch),
                       "Watch it with `vpatch status`.");
     }
     auto end = await_transition(context_, report_.patch, kRestoreLimit, false);
     const bool ended = end && end->how == TransitionEnd::How::ended;
     if (ended && !end->enabled()) {
-      context_.reporter.warning("too late: the transition has just ended, the patch is out of force");
+      context_.reporter.warning(
+          "too late: the transition has just ended, the patch is out of force");
       return true;
     }
     if (!ended) {
-      const std::string reason = !end ? end.error().what : !tool ? tool.error().what : tool->ok ? "it does not end in time" : tool->message;
-      return conclude(Outcome::failed_needs_look, fmt::format("{} could not be put in force again: {}", report_.patch, reason),
+      const std::string reason = !end       ? end.error().what
+                                 : !tool    ? tool.error().what
+                                 : tool->ok ? "it does not end in time"
+                                            : tool->message;
+      return conclude(Outcome::failed_needs_look,
+                      fmt::format("{} could not be put in force again: {}", report_.patch, reason),
                       "See with `vpatch status`.");
     }
     if (stalled) {
-      return conclude(Outcome::stalled_reverted,
-                      fmt::format("unpatching {} did not end within {:.0f} s{}; it is in force again", report_.patch,
-                                  std::chrono::duration<double>(options_.timeout).count(), who),
-                      "Try again when that task is gone, or with a longer --timeout.");
+      return conclude(
+          Outcome::stalled_reverted,
+          fmt::format("unpatching {} did not end within {:.0f} s{}; it is in force again",
+                      report_.patch, std::chrono::duration<double>(options_.timeout).count(), who),
+          "Try again when that task is gone, or with a longer --timeout.");
     }
-    return conclude(Outcome::failed_restored, fmt::format("interrupted; {} is in force, as before", report_.patch));
+    return conclude(Outcome::failed_restored,
+                    fmt::format("interrupted; {} is in force, as before", report_.patch));
   }
 
   void note_kernel_log() {
@@ -185,21 +207,26 @@ class Revert {
     context_.reporter.step(fmt::format("unloaded {}", report_.patch));
     auto state = observe_patiently(context_);
     if (!state || state->find_patch(report_.patch) != nullptr) {
-      conclude(Outcome::failed_needs_look, fmt::format("{} was unloaded, but that could not be verified", report_.patch),
+      conclude(Outcome::failed_needs_look,
+               fmt::format("{} was unloaded, but that could not be verified", report_.patch),
                "See with `vpatch status`.");
       return;
     }
     report_.transition_us = measured_transition(*state, report_.patch, "unpatched");
-    auto lines = patiently(context_, [this] { return context_.guest.log_since(log_mark_, context_.steady()); });
+    auto lines = patiently(
+        context_, [this] { return context_.guest.log_since(log_mark_, context_.steady()); });
     if (!lines) {
-      conclude(Outcome::failed_needs_look, fmt::format("{} is reverted, but the kernel log could not be read: {}", report_.patch, lines.error().what),
+      conclude(Outcome::failed_needs_look,
+               fmt::format("{} is reverted, but the kernel log could not be read: {}",
+                           report_.patch, lines.error().what),
                "Look at the guest's kernel log.");
       return;
     }
     if (auto trouble = trouble_in_log(*lines); !trouble.empty()) {
       report_.kernel_log = *std::move(lines);
       conclude(Outcome::failed_needs_look,
-               fmt::format("{} is reverted, but the kernel log tells of trouble: {}", report_.patch, trouble.front()),
+               fmt::format("{} is reverted, but the kernel log tells of trouble: {}", report_.patch,
+                           trouble.front()),
                "Look at the guest's kernel log.");
       return;
     }
@@ -215,6 +242,8 @@ class Revert {
 
 }  // namespace
 
-Report revert(Context& context, const RevertOptions& options) { return Revert(context, options).run(); }
+Report revert(Context& context, const RevertOptions& options) {
+  return Revert(context, options).run();
+}
 
 }  // namespace vpatch

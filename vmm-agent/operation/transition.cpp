@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm-agent/operation/transition.h"
 
-#include <fmt/format.h>
-
 #include <charconv>
 #include <condition_variable>
 #include <mutex>
+
+#include <fmt/format.h>
 
 #include "vmm-agent/operation/patience.h"
 
@@ -25,7 +25,8 @@ milliseconds since(Clock& clock, Clock::TimePoint start) {
   return std::chrono::duration_cast<milliseconds>(clock.now() - start);
 }
 
-std::string progress_text(const GuestPatch& patch, milliseconds elapsed, const PendingTasks& pending) {
+std::string progress_text(const GuestPatch& patch, milliseconds elapsed,
+                          const PendingTasks& pending) {
   std::string text = fmt::format("{} {}: {:.1f} s", to_string(patch.phase()), patch.name,
                                  std::chrono::duration<double>(elapsed).count());
   if (pending.count > 0) {
@@ -47,7 +48,8 @@ void SteadyClock::wait(milliseconds duration, const std::stop_token& stop) {
 }
 
 std::string describe(const PendingTask& task) {
-  std::string text = fmt::format("{} ({}{}{})", task.name, task.tid, task.state.empty() ? "" : ", ", task.state);
+  std::string text =
+      fmt::format("{} ({}{}{})", task.name, task.tid, task.state.empty() ? "" : ", ", task.state);
   if (!task.stack.empty()) {
     text += " in " + task.stack.front();
   }
@@ -69,8 +71,8 @@ std::optional<std::uint64_t> measured_transition(const GuestState& state, const 
   return value;
 }
 
-Result<TransitionEnd> await_transition(Context& context, const std::string& patch, milliseconds limit,
-                                       bool interruptible) {
+Result<TransitionEnd> await_transition(Context& context, const std::string& patch,
+                                       milliseconds limit, bool interruptible) {
   const auto start = context.clock.now();
   const std::stop_token stop = interruptible ? context.stop : std::stop_token();
   TransitionEnd end;
@@ -86,7 +88,8 @@ Result<TransitionEnd> await_transition(Context& context, const std::string& patc
         return end;
       }
       const bool last_look = elapsed >= limit || stop.stop_requested();
-      if (last_look || (elapsed >= kNameBlockersAfter && elapsed - blockers_asked >= kNameBlockersEach)) {
+      if (last_look ||
+          (elapsed >= kNameBlockersAfter && elapsed - blockers_asked >= kNameBlockersEach)) {
         if (auto pending = context.guest.pending_tasks(found->enabled, context.steady())) {
           end.blockers = *std::move(pending);
         }
@@ -97,7 +100,8 @@ Result<TransitionEnd> await_transition(Context& context, const std::string& patc
       return std::unexpected(state.error());
     }
     if (stop.stop_requested() || elapsed >= limit) {
-      end.how = stop.stop_requested() ? TransitionEnd::How::interrupted : TransitionEnd::How::timed_out;
+      end.how =
+          stop.stop_requested() ? TransitionEnd::How::interrupted : TransitionEnd::How::timed_out;
       return end;
     }
     context.clock.wait(state ? kPoll : kRetryAfterError, stop);
@@ -113,8 +117,11 @@ Result<void> unload_module(Context& context, const std::string& module) {
       return {};
     }
     if (!state || (tries >= kUnloadTries && since(context.clock, start) >= kUnloadLimit)) {
-      const std::string reason = !tool ? tool.error().what : !state ? state.error().what : tool->message;
-      return fail(Outcome::failed_needs_look, fmt::format("module {} stays loaded: {}", module, reason),
+      const std::string reason = !tool    ? tool.error().what
+                                 : !state ? state.error().what
+                                          : tool->message;
+      return fail(Outcome::failed_needs_look,
+                  fmt::format("module {} stays loaded: {}", module, reason),
                   fmt::format("Once nothing uses it, unload it in the guest: rmmod {}", module));
     }
     context.clock.wait(kRetryAfterError, {});
@@ -125,7 +132,8 @@ Result<ToolResult> set_enabled_patiently(Context& context, const std::string& pa
   return patiently(context, [&]() -> Result<ToolResult> {
     auto tool = context.guest.set_enabled(patch, enabled, context.steady());
     if (!tool) {
-      // The request was lost, or only its reply: look which, for the kernel refuses to be told twice.
+      // The request was lost, or only its reply: look which, for the kernel refuses to be told
+      // twice.
       auto state = observe_patiently(context);
       const GuestPatch* found = state ? state->find_patch(patch) : nullptr;
       if (state && (found == nullptr || found->enabled == enabled)) {
@@ -155,8 +163,11 @@ Result<void> take_back(Context& context, const std::string& patch) {
       return std::unexpected(end.error());
     }
     if (end->how != TransitionEnd::How::ended || end->enabled()) {
-      const std::string who = end->blockers.first.empty() ? "" : "; " + describe(end->blockers.first.front()) + " blocks it";
-      return fail(Outcome::failed_needs_look, fmt::format("{} could not be taken back{}{}", patch, refusal, who),
+      const std::string who = end->blockers.first.empty()
+                                  ? ""
+                                  : "; " + describe(end->blockers.first.front()) + " blocks it";
+      return fail(Outcome::failed_needs_look,
+                  fmt::format("{} could not be taken back{}{}", patch, refusal, who),
                   "Look at the guest with `vpatch status`.");
     }
   }

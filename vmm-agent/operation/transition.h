@@ -22,19 +22,21 @@ struct TransitionEnd {
   bool enabled() const { return patch && patch->enabled; }
 };
 
-/// Watches the transition of `patch` until it ends, `limit` is over, or (if `interruptible`) Ctrl-C. An agent
-/// that falls silent is asked again until `limit`, and for kPatience at least; only then its error is returned.
-Result<TransitionEnd> await_transition(Context& context, const std::string& patch, std::chrono::milliseconds limit,
-                                       bool interruptible);
+/// Watches the transition of `patch` until it ends, `limit` is over, or (if `interruptible`)
+/// Ctrl-C. An agent that falls silent is asked again until `limit`, and for kPatience at least;
+/// only then its error is returned.
+Result<TransitionEnd> await_transition(Context& context, const std::string& patch,
+                                       std::chrono::milliseconds limit, bool interruptible);
 
 /// Guest::set_enabled(), asked again when the agent fails unless the guest shows that it was done.
 Result<ToolResult> set_enabled_patiently(Context& context, const std::string& patch, bool enabled);
 
-/// Takes a loaded livepatch back: disables it (a running transition is reversed), waits, unloads its module.
-/// Ok only when the guest no longer has it.
+/// Takes a loaded livepatch back: disables it (a running transition is reversed), waits, unloads
+/// its module. Ok only when the guest no longer has it.
 Result<void> take_back(Context& context, const std::string& patch);
 
-/// Unloads a module, trying for a few seconds: the kernel drops its last reference a moment after a transition.
+/// Unloads a module, trying for a few seconds: the kernel drops its last reference a moment after a
+/// transition.
 Result<void> unload_module(Context& context, const std::string& module);
 
 /// "name (tid, state) in function", for one pending task.
