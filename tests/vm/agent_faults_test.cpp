@@ -110,7 +110,8 @@ TEST_F(LivingAgentTest, AgentThatDiesInTheMiddleOfTheTransfer) {
   // Waits for the first bytes of the delivered file, and kills the agent that writes it; init
   // starts a new one.
   vm_.guest(
-      "setsid sh -c 'until [ -s /run/vpatch/vpatch_demo_v1.ko ]; do :; done; kill -9 $(pidof "
+      "setsid sh -c 'until [ -s /run/vpatch-delivery/vpatch_demo_v1.ko ]; do :; done; kill -9 "
+      "$(pidof "
       "qemu-ga)' >/dev/null 2>&1 &");
   const std::string large = padded_module("vpatch_demo_v1", std::size_t{8} << 20);
   const ProcessResult result = vm_.vpatch("apply", {"--agent-timeout", "10", large});

@@ -72,8 +72,9 @@ TEST_F(InterruptTest, CtrlCAtAnyInstantLeavesTheGuestPatchedOrAsBefore) {
                patched ? "patched" : "as before");
     EXPECT_EQ(patched, result.exit_code == 0) << "instant " << i << "\n" << result;
     EXPECT_THAT(result.exit_code, testing::AnyOf(0, 3, 7, -SIGINT)) << result;
-    EXPECT_EQ(vm_.guest("ls -d /run/vpatch 2>/dev/null || true"), "") << "instant " << i << "\n"
-                                                                      << result;
+    EXPECT_EQ(vm_.guest("ls -d /run/vpatch-delivery 2>/dev/null || true"), "")
+        << "instant " << i << "\n"
+        << result;
     ASSERT_EQ(vm_.vpatch("revert", {"vpatch_demo_v1"}).exit_code, 0);
     ASSERT_EQ(vm_.fingerprint(), before_) << "instant " << i << "\n" << result;
   }
@@ -87,14 +88,15 @@ TEST_F(InterruptTest, CtrlCInTheTransferTakesTheFileAway) {
   ASSERT_TRUE(
       eventually([&] { return process.err_so_far().find("guest runs") != std::string::npos; }));
   // libvirt lets us look beside vpatch; the agent's socket of a plain QEMU serves one client only.
-  ASSERT_TRUE(backend() == "qemu" ||
-              eventually([&] { return !vm_.guest("ls /run/vpatch 2>/dev/null || true").empty(); }));
+  ASSERT_TRUE(backend() == "qemu" || eventually([&] {
+                return !vm_.guest("ls /run/vpatch-delivery 2>/dev/null || true").empty();
+              }));
   process.signal(SIGINT);
   const ProcessResult result = process.wait();
   std::filesystem::remove(large);
   EXPECT_THAT(result.exit_code, testing::AnyOf(7, backend() == "qemu" ? 3 : 7)) << result;
   EXPECT_THAT(result.err, HasSubstr("interrupted")) << result;
-  EXPECT_EQ(vm_.guest("ls -d /run/vpatch 2>/dev/null || true"), "") << result;
+  EXPECT_EQ(vm_.guest("ls -d /run/vpatch-delivery 2>/dev/null || true"), "") << result;
   EXPECT_EQ(vm_.fingerprint(), before_);
 }
 
@@ -130,7 +132,7 @@ TEST_F(InterruptTest, ApplyAfterKillNineCarriesOn) {
   vm_.guest("echo release >/sys/kernel/vpatch_target/control");
   const ProcessResult again = vm_.vpatch("apply", {module_path("vpatch_target_lp")});
   EXPECT_EQ(again.exit_code, 0) << again;
-  EXPECT_EQ(vm_.guest("ls -d /run/vpatch 2>/dev/null || true"), "");
+  EXPECT_EQ(vm_.guest("ls -d /run/vpatch-delivery 2>/dev/null || true"), "");
   EXPECT_EQ(vm_.guest("cat /sys/kernel/vpatch_target/value"), "patched\n");
 }
 

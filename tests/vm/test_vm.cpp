@@ -170,7 +170,14 @@ std::string TestVm::trouble() const {
 
 bool eventually(const std::function<bool()>& condition, std::chrono::seconds limit) {
   const auto end = std::chrono::steady_clock::now() + limit;
-  while (!condition()) {
+  const auto holds = [&condition] {
+    try {
+      return condition();
+    } catch (const std::runtime_error&) {
+      return false;  // an agent that is busy, say
+    }
+  };
+  while (!holds()) {
     if (std::chrono::steady_clock::now() >= end) {
       return false;
     }

@@ -115,7 +115,8 @@ class QemuDomain final : public Domain {
       std::memcpy(address.sun_path, qmp_path_.c_str(), qmp_path_.size() + 1);
     }
     // NOLINTNEXTLINE(cppcoreguidelines-pro-type-reinterpret-cast): the sockets API
-    if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
+    if (!fd ||
+        connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
         getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) {
       return fail(Outcome::unreachable,
                   fmt::format("{}: the process behind {} is unknown: {}", name_, qmp_path_,

@@ -64,9 +64,11 @@ printf 'count\t%s\n' "$n"
 )sh";
 
 // The agent creates files that everybody may write; only the folder keeps others from the module
-// before it is loaded.
-constexpr std::string_view kMakeFolder = "rm -rf /run/vpatch && mkdir -m 0700 /run/vpatch";
-constexpr std::string_view kRemoveDelivered = "rm -rf /run/vpatch";
+// before it is loaded. Its name is not that of the lock folder, for a guest may be a host of its
+// own.
+constexpr std::string_view kMakeFolder =
+    "rm -rf /run/vpatch-delivery && mkdir -m 0700 /run/vpatch-delivery";
+constexpr std::string_view kRemoveDelivered = "rm -rf /run/vpatch-delivery";
 constexpr std::string_view kLoad = R"sh(tool insmod "$1")sh";
 constexpr std::string_view kUnload = R"sh(tool rmmod -- "$1")sh";
 constexpr std::string_view kSetEnabled = R"sh(
@@ -81,7 +83,7 @@ constexpr std::size_t kMaxMessage = 400;
 constexpr std::size_t kMaxLogLine = 1000;
 
 std::string delivered_path(const std::string& module) {
-  return fmt::format("/run/vpatch/{}.ko", module);
+  return fmt::format("/run/vpatch-delivery/{}.ko", module);
 }
 
 std::string clean(std::string_view text, std::size_t limit) {
@@ -191,7 +193,7 @@ Result<void> AgentGuest::deliver(const std::string& module, std::span<const std:
   }
   if (!folder->ok) {
     return fail(Outcome::failed_restored,
-                "cannot make the folder /run/vpatch in the guest: " + folder->message,
+                "cannot make the folder /run/vpatch-delivery in the guest: " + folder->message,
                 "vpatch needs /run in the guest to be writable.");
   }
   auto written = agent_.write_file(delivered_path(module), bytes, options, progress);
@@ -215,7 +217,7 @@ Result<void> AgentGuest::remove_delivered(const qmp::CallOptions& options) {
   }
   if (!result->ok) {
     return fail(Outcome::failed_needs_look, "cannot remove the delivered file: " + result->message,
-                "Remove /run/vpatch in the guest by hand.");
+                "Remove /run/vpatch-delivery in the guest by hand.");
   }
   return {};
 }

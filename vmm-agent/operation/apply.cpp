@@ -155,7 +155,8 @@ class Apply {
     error.what += removed ? as_before() : "; a part of the file is left in the guest";
     if (!removed) {
       error.hint =
-          "Once the agent answers again, the next apply removes it; by hand: rm -r /run/vpatch";
+          "Once the agent answers again, the next apply removes it; by hand: rm -r "
+          "/run/vpatch-delivery";
     }
     return conclude(error);
   }
@@ -283,6 +284,11 @@ class Apply {
     if (end->how == TransitionEnd::How::ended) {
       if (end->enabled()) {
         return true;
+      }
+      if (auto state = observe_patiently(context_); state && state->boot_id != before_.boot_id) {
+        return conclude(Outcome::failed_restored,
+                        "the guest has rebooted meanwhile; no livepatch is in force",
+                        "Apply it again.");
       }
       return take_back_and_conclude(fmt::format("somebody else took {} back", file_.name));
     }

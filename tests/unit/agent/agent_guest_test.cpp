@@ -50,7 +50,7 @@ TEST(AgentGuest, PassesAModulesNameToLoadAsAnArgument) {
   AgentGuest guest(channel);
   EXPECT_TRUE(guest.load(kHostileName, {}));
   EXPECT_THAT(words(channel), ElementsAre("-c", Not(HasSubstr("reboot")), "vpatch",
-                                          fmt::format("/run/vpatch/{}.ko", kHostileName)));
+                                          fmt::format("/run/vpatch-delivery/{}.ko", kHostileName)));
 }
 
 TEST(AgentGuest, PassesAModulesNameToUnloadAsAnArgument) {
@@ -201,7 +201,7 @@ TEST(AgentGuest, DeliversToAPathOfTheModulesName) {
   std::size_t done = 0;
   const auto progress = [&done](std::size_t now, std::size_t) { done = now; };
   EXPECT_TRUE(guest.deliver("p1", std::as_bytes(std::span(bytes)), progress, {}));
-  EXPECT_EQ(channel.sent.at(2).arguments.at("path").as_string(), "/run/vpatch/p1.ko");
+  EXPECT_EQ(channel.sent.at(2).arguments.at("path").as_string(), "/run/vpatch-delivery/p1.ko");
   EXPECT_EQ(done, 3U);
 }
 
@@ -211,7 +211,7 @@ TEST(AgentGuest, DeliversIntoAFolderThatNobodyElseMayEnter) {
   AgentGuest guest(channel);
   const auto delivered = guest.deliver("p1", {}, {}, {});
   ASSERT_FALSE(delivered);
-  EXPECT_THAT(words(channel).at(1), HasSubstr("mkdir -m 0700 /run/vpatch"));
+  EXPECT_THAT(words(channel).at(1), HasSubstr("mkdir -m 0700 /run/vpatch-delivery"));
   EXPECT_THAT(delivered.error().what, HasSubstr("Read-only file system"));
 }
 
