@@ -119,7 +119,7 @@ TEST(BadInput, UnknownDomainIsUnreachable) {
   const ProcessResult result = run({shared_vm().vpatch_argv("status", {}).front(), "apply",
                                     "--domain", "no-such-domain", module_path("vpatch_demo_v1")});
   EXPECT_EQ(result.exit_code, 6) << result;
-  EXPECT_THAT(result.err, HasSubstr("no-such-domain"));
+  EXPECT_THAT(result.err, HasSubstr("no domain named no-such-domain"));
 }
 
 TEST(BadInput, WrongUsageIsExitCodeTwo) {

@@ -26,8 +26,8 @@ class Program {
  public:
   explicit Program(const Options& options)
       : options_(options),
-        out_(options.color && wants_color(stdout)),
-        err_(options.color && wants_color(stderr)),
+        out_(!options.no_color && wants_color(stdout)),
+        err_(!options.no_color && wants_color(stderr)),
         reporter_(err_, is_live(stderr), options.json) {}
 
   Outcome run() {

@@ -41,7 +41,7 @@ CLI::Option* add_seconds(CLI::App& command, const std::string& name, double& val
 
 void add_output_options(CLI::App& command, Options& options) {
   command.add_flag("--json", options.json, "Print one JSON object instead of text");
-  command.add_flag("!--no-color", options.color, "No colours, also on a terminal");
+  command.add_flag("--no-color", options.no_color, "No colours, also on a terminal");
 }
 
 void add_target_options(CLI::App& command, Options& options, Durations& durations, bool required) {

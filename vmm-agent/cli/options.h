@@ -18,7 +18,7 @@ struct Options {
   Verb verb = Verb::none;
   Target target;
   bool json = false;
-  bool color = true;
+  bool no_color = false;
   bool verbose = false;
   std::chrono::milliseconds agent_timeout{20'000};
   std::string file;  ///< of inspect and apply

@@ -229,12 +229,12 @@ Result<std::unique_ptr<Domain>> open_libvirt_domain(const std::string& uri, cons
     return std::unexpected(connection.error());
   }
   DomainHandle domain(virDomainLookupByName(connection->get(), name.c_str()));
-  if (domain == nullptr) {
-    domain.reset(virDomainLookupByUUIDString(connection->get(), name.c_str()));
-  }
-  if (const LibvirtError error = last_libvirt_error();
-      domain == nullptr && error.code != VIR_ERR_NO_DOMAIN) {
+  const LibvirtError error = last_libvirt_error();
+  if (domain == nullptr && error.code != VIR_ERR_NO_DOMAIN) {
     return fail(Outcome::unreachable, fmt::format("{} at {}: {}", name, uri, error.text));
+  }
+  if (domain == nullptr && name.size() == VIR_UUID_STRING_BUFLEN - 1) {
+    domain.reset(virDomainLookupByUUIDString(connection->get(), name.c_str()));
   }
   if (domain == nullptr) {
     return fail(Outcome::unreachable, fmt::format("no domain named {} at {}", name, uri),
