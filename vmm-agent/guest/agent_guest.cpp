@@ -69,6 +69,7 @@ printf 'count\t%s\n' "$n"
 constexpr std::string_view kMakeFolder =
     "rm -rf /run/vpatch-delivery && mkdir -m 0700 /run/vpatch-delivery";
 constexpr std::string_view kRemoveDelivered = "rm -rf /run/vpatch-delivery";
+constexpr std::string_view kChecksum = R"sh(tool sha256sum "$1")sh";
 constexpr std::string_view kLoad = R"sh(tool insmod "$1")sh";
 constexpr std::string_view kUnload = R"sh(tool rmmod -- "$1")sh";
 constexpr std::string_view kSetEnabled = R"sh(
@@ -185,7 +186,7 @@ Result<std::string> AgentGuest::module_build_id(const std::string& module,
 }
 
 Result<void> AgentGuest::deliver(const std::string& module, std::span<const std::byte> bytes,
-                                 const qmp::TransferProgress& progress,
+                                 const std::string& sha256, const qmp::TransferProgress& progress,
                                  const qmp::CallOptions& options) {
   auto folder = run_tool(kMakeFolder, {}, options);
   if (!folder) {
@@ -206,6 +207,19 @@ Result<void> AgentGuest::deliver(const std::string& module, std::span<const std:
       error.hint = "Is there room in the guest's /run, and may the agent write there?";
     }
     return std::unexpected(std::move(error));
+  }
+  auto sum = run_script(kChecksum, {delivered_path(module)}, options);
+  if (!sum) {
+    return std::unexpected(sum.error());
+  }
+  if (!sum->ok()) {
+    return fail(Outcome::failed_restored,
+                "the delivered file could not be checked: " + clean(sum->err, kMaxMessage),
+                "vpatch needs sha256sum in the guest.");
+  }
+  if (!sum->out.starts_with(sha256)) {
+    return fail(Outcome::failed_restored, "the file arrived changed in the guest",
+                "Try again; if it stays so, the agent's channel garbles what it carries.");
   }
   return {};
 }

@@ -41,7 +41,9 @@ class Guest {
 
   /// Puts the file where load() finds it; remove_delivered() takes it and all earlier left-overs
   /// away.
+  /// What has arrived is held against `sha256`, of the bytes, as lower-case hexadecimal.
   virtual Result<void> deliver(const std::string& module, std::span<const std::byte> bytes,
+                               const std::string& sha256,
                                const qmp::TransferProgress& progress,
                                const qmp::CallOptions& options) = 0;
   virtual Result<void> remove_delivered(const qmp::CallOptions& options) = 0;

@@ -116,8 +116,8 @@ class Apply {
     const auto progress = [this](std::size_t done, std::size_t total) {
       context_.reporter.progress(fmt::format("delivering {} of {} KiB", done / 1024, total / 1024));
     };
-    auto delivered =
-        context_.guest.deliver(file_.name, file_.bytes, progress, context_.interruptible());
+    auto delivered = context_.guest.deliver(file_.name, file_.bytes, file_.sha256, progress,
+                                            context_.interruptible());
     if (!delivered) {
       return abandon_delivery(std::move(delivered.error()));
     }

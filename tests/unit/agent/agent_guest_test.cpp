@@ -196,20 +196,33 @@ TEST(AgentGuest, DeliversToAPathOfTheModulesName) {
   ScriptedChannel channel;
   will_exit(channel, 0, "");
   channel.then("3").then(R"({"count": 3, "eof": false})").then("{}").then("{}");
+  will_exit(channel, 0, "c0ffee  /run/vpatch-delivery/p1.ko\n");
   AgentGuest guest(channel);
   const std::string bytes = "abc";
   std::size_t done = 0;
   const auto progress = [&done](std::size_t now, std::size_t) { done = now; };
-  EXPECT_TRUE(guest.deliver("p1", std::as_bytes(std::span(bytes)), progress, {}));
+  EXPECT_TRUE(guest.deliver("p1", std::as_bytes(std::span(bytes)), "c0ffee", progress, {}));
   EXPECT_EQ(channel.sent.at(2).arguments.at("path").as_string(), "/run/vpatch-delivery/p1.ko");
   EXPECT_EQ(done, 3U);
+}
+
+TEST(AgentGuest, RefusesAFileThatArrivedChanged) {
+  ScriptedChannel channel;
+  will_exit(channel, 0, "");
+  channel.then("3").then(R"({"count": 3, "eof": false})").then("{}").then("{}");
+  will_exit(channel, 0, "deadbeef  /run/vpatch-delivery/p1.ko\n");
+  AgentGuest guest(channel);
+  const std::string bytes = "abc";
+  const auto delivered = guest.deliver("p1", std::as_bytes(std::span(bytes)), "c0ffee", {}, {});
+  ASSERT_FALSE(delivered);
+  EXPECT_THAT(delivered.error().what, HasSubstr("arrived changed"));
 }
 
 TEST(AgentGuest, DeliversIntoAFolderThatNobodyElseMayEnter) {
   ScriptedChannel channel;
   will_exit(channel, 1, "", "mkdir: Read-only file system");
   AgentGuest guest(channel);
-  const auto delivered = guest.deliver("p1", {}, {}, {});
+  const auto delivered = guest.deliver("p1", {}, "c0ffee", {}, {});
   ASSERT_FALSE(delivered);
   EXPECT_THAT(words(channel).at(1), HasSubstr("mkdir -m 0700 /run/vpatch-delivery"));
   EXPECT_THAT(delivered.error().what, HasSubstr("Read-only file system"));
@@ -220,7 +233,7 @@ TEST(AgentGuest, BlamesTheGuestsDiskAndNotTheAgentForAFileThatCannotBeWritten) {
   will_exit(channel, 0, "");
   channel.then_fail(qmp::Errc::command, "No space left on device", "GenericError");
   AgentGuest guest(channel);
-  const auto delivered = guest.deliver("p1", {}, {}, {});
+  const auto delivered = guest.deliver("p1", {}, "c0ffee", {}, {});
   ASSERT_FALSE(delivered);
   EXPECT_EQ(delivered.error().outcome, Outcome::failed_restored);
 }

@@ -88,7 +88,7 @@ Result<std::string> FakeGuest::module_build_id(const std::string& module,
 }
 
 Result<void> FakeGuest::deliver(const std::string& module, std::span<const std::byte> bytes,
-                                const qmp::TransferProgress& progress,
+                                const std::string&, const qmp::TransferProgress& progress,
                                 const qmp::CallOptions& options) {
   if (progress) {
     progress(bytes.size(), bytes.size());

@@ -16,7 +16,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Pair;
 
-constexpr std::size_t kChunk = std::size_t{192} << 10;
+constexpr std::size_t kChunk = std::size_t{24} << 10;
 
 std::string count(std::size_t bytes) {
   return "{\"count\": " + std::to_string(bytes) + ", \"eof\": false}";
