@@ -70,7 +70,8 @@ std::string module_path(const std::string& name, const std::string& other_kernel
 /// delivery takes long. The caller removes the file.
 std::string padded_module(const std::string& name, std::size_t bytes);
 
-/// Asks `condition` until it holds (one that throws does not, yet); false when it did not within `limit`.
+/// Asks `condition` until it holds (one that throws does not, yet); false when it did not within
+/// `limit`.
 bool eventually(const std::function<bool()>& condition,
                 std::chrono::seconds limit = std::chrono::seconds(60));
 

@@ -28,8 +28,7 @@ class AgentGuest final : public Guest {
   Result<std::string> module_build_id(const std::string& module,
                                       const qmp::CallOptions& options) override;
   Result<void> deliver(const std::string& module, std::span<const std::byte> bytes,
-                       const std::string& sha256,
-                       const qmp::TransferProgress& progress,
+                       const std::string& sha256, const qmp::TransferProgress& progress,
                        const qmp::CallOptions& options) override;
   Result<void> remove_delivered(const qmp::CallOptions& options) override;
   Result<ToolResult> load(const std::string& module, const qmp::CallOptions& options) override;

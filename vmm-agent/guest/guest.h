@@ -43,8 +43,7 @@ class Guest {
   /// away.
   /// What has arrived is held against `sha256`, of the bytes, as lower-case hexadecimal.
   virtual Result<void> deliver(const std::string& module, std::span<const std::byte> bytes,
-                               const std::string& sha256,
-                               const qmp::TransferProgress& progress,
+                               const std::string& sha256, const qmp::TransferProgress& progress,
                                const qmp::CallOptions& options) = 0;
   virtual Result<void> remove_delivered(const qmp::CallOptions& options) = 0;
 
