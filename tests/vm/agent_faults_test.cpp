@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "introspect/unique_fd.h"
+#include "introspect/memory/unique_fd.h"
 #include "tests/vm/test_vm.h"
 
 namespace vpatch::test {

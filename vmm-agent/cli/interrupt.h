@@ -4,7 +4,7 @@
 #include <stop_token>
 #include <thread>
 
-#include "introspect/unique_fd.h"
+#include "introspect/memory/unique_fd.h"
 
 namespace vpatch {
 

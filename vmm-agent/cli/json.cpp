@@ -2,6 +2,7 @@
 #include "vmm-agent/cli/json.h"
 
 #include <boost/json.hpp>
+#include <fmt/format.h>
 
 namespace vpatch {
 namespace {
@@ -61,9 +62,57 @@ json::object to_json(const PendingTasks& pending) {
     tasks.push_back(json::object{{"tid", task.tid},
                                  {"name", task.name},
                                  {"state", task.state},
-                                 {"stack", strings(task.stack)}});
+                                 {"stack", strings(task.stack)},
+                                 {"reason", task.reason},
+                                 {"why", task.why}});
   }
   return {{"count", pending.count}, {"tasks", std::move(tasks)}};
+}
+
+json::value to_json(const std::optional<TransitionProgress>& progress) {
+  if (!progress) {
+    return nullptr;
+  }
+  return json::object{{"patch", progress->patch},
+                      {"direction", progress->patching ? "patching" : "unpatching"},
+                      {"tasks", progress->tasks},
+                      {"moved", progress->moved},
+                      {"kernel_retries", progress->kernel_retries}};
+}
+
+json::object to_json(const NamedFrame& frame) {
+  return {{"text", frame.text},     {"function", frame.function},
+          {"module", frame.module}, {"offset", frame.offset},
+          {"size", frame.size},     {"address", fmt::format("{:#x}", frame.address)},
+          {"exact", frame.exact}};
+}
+
+json::object to_json(const NamedStack& stack) {
+  const introspect::Task& task = stack.task;
+  json::array frames;
+  for (const NamedFrame& frame : stack.frames) {
+    frames.push_back(to_json(frame));
+  }
+  return {{"tid", task.tid},
+          {"pid", task.pid},
+          {"name", task.name},
+          {"state", std::string(1, task.state_letter())},
+          {"switches", task.switches},
+          {"kthread", task.kthread()},
+          {"idle_of", or_null(task.idle_of)},
+          {"cpu", task.cpu},
+          {"vcpu", or_null(stack.vcpu)},
+          {"patch_state", or_null(task.patch_state)},
+          {"patch_pending", task.patch_pending},
+          {"activity", introspect::to_string(stack.activity)},
+          {"reliable", stack.unreliable == introspect::Unreliable::none},
+          {"unreliable", stack.unreliable == introspect::Unreliable::none
+                             ? json::value(nullptr)
+                             : json::value(introspect::to_string(stack.unreliable))},
+          {"frames", std::move(frames)},
+          {"blocks",
+           stack.blocks ? json::value(introspect::to_string(*stack.blocks)) : json::value(nullptr)},
+          {"why", stack.why}};
 }
 
 json::object to_json(const GuestPatch& patch) {
@@ -116,15 +165,52 @@ json::object to_json(const Status& status, const std::string& domain) {
       {"verb", "status"},
       {"domain", domain},
       {"release", status.guest.release},
+      {"build_id", status.build_id},
       {"boot_id", status.guest.boot_id},
       {"uptime_seconds", status.guest.uptime_seconds},
       {"tainted", status.guest.tainted},
       {"taint_letters", taint_letters(status.guest.tainted)},
       {"livepatch_supported", status.guest.has_livepatch},
       {"patches", std::move(patches)},
+      {"transition", to_json(status.transition)},
       {"pending", status.pending ? json::value(to_json(*status.pending)) : json::value(nullptr)},
       {"guest_module", status.guest.guest_module.empty() ? json::value(nullptr)
                                                          : json::value(std::move(guest_module))}};
+}
+
+json::object to_json(const StacksReport& report, const std::string& domain) {
+  json::array tasks;
+  for (const NamedStack& stack : report.stacks) {
+    tasks.push_back(to_json(stack));
+  }
+  return {{"schema", kSchema},
+          {"verb", "stacks"},
+          {"domain", domain},
+          {"release", report.release},
+          {"tasks_seen", report.tasks_seen},
+          {"tasks", std::move(tasks)},
+          {"running", report.running},
+          {"unknown", strings(report.unknown)},
+          {"incomplete", report.incomplete},
+          {"why_incomplete", report.why_incomplete},
+          {"look_us", report.look.count()},
+          {"pause_us", report.pause ? json::value(report.pause->count()) : json::value(nullptr)}};
+}
+
+json::object to_json(const introspect::KernelLog& log, const std::string& domain) {
+  json::array records;
+  for (const introspect::LogRecord& record : log.records) {
+    records.push_back(json::object{{"sequence", record.sequence},
+                                   {"time_ns", record.time_ns},
+                                   {"facility", record.facility},
+                                   {"level", record.level},
+                                   {"text", record.text}});
+  }
+  return {{"schema", kSchema},
+          {"verb", "log"},
+          {"domain", domain},
+          {"records", std::move(records)},
+          {"lost", log.lost}};
 }
 
 json::object to_json(const std::vector<Check>& checks) {

@@ -7,7 +7,9 @@
 #include <boost/json/object.hpp>
 
 #include "vmm-agent/operation/doctor.h"
+#include "vmm-agent/operation/kernel_log.h"
 #include "vmm-agent/operation/status.h"
+#include "vmm-agent/operation/task_stacks.h"
 
 namespace vpatch {
 
@@ -16,6 +18,8 @@ namespace vpatch {
 
 boost::json::object to_json(const LivepatchFile& file);
 boost::json::object to_json(const Status& status, const std::string& domain);
+boost::json::object to_json(const StacksReport& report, const std::string& domain);
+boost::json::object to_json(const introspect::KernelLog& log, const std::string& domain);
 boost::json::object to_json(const std::vector<Check>& checks);
 boost::json::object to_json(const Report& report, const std::string& verb,
                             const std::string& domain);

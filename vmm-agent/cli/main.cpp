@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <exception>
 #include <memory>
+#include <string_view>
 
 #include <boost/json.hpp>
 #include <fcntl.h>
@@ -16,10 +17,20 @@
 #include "vmm-agent/cli/render.h"
 #include "vmm-agent/cli/terminal.h"
 #include "vmm-agent/domain/domain_lock.h"
+#include "vmm-agent/domain/guardian_process.h"
+#include "vmm-agent/domain/pause.h"
 #include "vmm-agent/guest/agent_guest.h"
+#include "vmm-agent/guest/boot_cache.h"
+#include "vmm-agent/guest/guest_view.h"
+#include "vmm-agent/operation/kernel_log.h"
+#include "vmm-agent/operation/memory_introspection.h"
+#include "vmm-agent/operation/task_stacks.h"
 
 namespace vpatch {
 namespace {
+
+constexpr std::chrono::milliseconds kWatchEach{500};
+constexpr std::chrono::milliseconds kMaxPause{1000};
 
 /// One run of the program.
 class Program {
@@ -37,7 +48,10 @@ class Program {
       case Verb::apply:
         return apply_file();
       case Verb::status:
-        return status();
+        return options_.ask_agent ? status_of_agent() : look("status");
+      case Verb::stacks:
+      case Verb::log:
+        return look(options_.verb == Verb::log ? "log" : "stacks");
       case Verb::revert:
         return revert_patch();
       case Verb::doctor:
@@ -139,7 +153,18 @@ class Program {
       return print_error(lock.error(), verb);
     }
     Context environment = context(*session);
+    auto view = GuestView::open(*session->domain, cache_, call_options());
+    std::optional<MemoryIntrospection> introspection;
+    if (view) {
+      introspection.emplace(*view);
+      environment.introspection = &*introspection;
+    } else {
+      reporter_.warning("nothing is foretold or proved from guest memory: " + view.error().what);
+    }
     const Report report = operation(environment);
+    if (view) {
+      view->keep(cache_);
+    }
     reporter_.finish();
     return print_report(report, verb, domain.name());
   }
@@ -158,24 +183,141 @@ class Program {
                   [&](Context& environment) { return revert(environment, options_.revert); });
   }
 
-  Outcome status() {
+  Outcome status_of_agent() {
     auto session = attach();
     if (!session) {
       return print_error(session.error(), "status");
     }
     Context environment = context(*session);
-    auto found = read_status(environment);
+    auto found = ask_status(environment);
     reporter_.finish();
     const std::string& name = session->domain->name();
     if (!found) {
       return print_error(std::move(found.error()).in_context(name), "status");
     }
-    if (options_.json) {
-      print_json(to_json(*found, name));
-    } else {
-      write_text(stdout, render(*found, name, out_));
-    }
+    print(to_json(*found, name), render(*found, name, out_));
     return Outcome::done;
+  }
+
+  /// Runs a verb that reads the guest's memory and changes nothing.
+  Outcome look(const std::string& verb) {
+    reporter_.progress("reading the guest's memory");
+    std::unique_ptr<Domain> domain;
+    auto view = open_view(domain);
+    if (!view) {
+      return print_error(view.error(), verb);
+    }
+    Result<void> done;
+    switch (options_.verb) {
+      case Verb::log:
+        done = print_log(*view);
+        break;
+      case Verb::stacks:
+        done = print_stacks(*view, domain.get());
+        break;
+      default:
+        done = print_status(*view, domain.get());
+        break;
+    }
+    view->keep(cache_);
+    return done ? Outcome::done : print_error(done.error(), verb);
+  }
+
+  Result<GuestView> open_view(std::unique_ptr<Domain>& domain) {
+    if (!options_.core.empty()) {
+      return GuestView::open_core(options_.core);
+    }
+    auto opened = open_domain(options_.target, call_options());
+    if (!opened) {
+      return std::unexpected(opened.error());
+    }
+    domain = *std::move(opened);
+    return GuestView::open(*domain, cache_, call_options());
+  }
+
+  Result<void> print_log(GuestView& view) {
+    reporter_.finish();
+    return read_log(view, options_.log, clock_, call_options(),
+                    [&](const introspect::KernelLog& log) {
+                      if (options_.json) {
+                        print_json(to_json(log, view.name()));
+                      } else {
+                        write_text(stdout, render(log, out_));
+                      }
+                      static_cast<void>(std::fflush(stdout));
+                    });
+  }
+
+  Result<void> print_stacks(GuestView& view, Domain* domain) {
+    std::optional<LivepatchFile> file;
+    if (!options_.blocking.empty()) {
+      auto read = read_livepatch(options_.blocking);
+      if (!read) {
+        return std::unexpected(read.error());
+      }
+      file = *std::move(read);
+    }
+    const StacksOptions how{.task = options_.task,
+                            .blocking = file ? &*file : nullptr,
+                            .paused = options_.paused,
+                            .scheduler_frames = options_.scheduler_frames};
+    auto report = read_stacks(view, domain, options_.target, how, call_options());
+    if (!report) {
+      return std::unexpected(report.error());
+    }
+    reporter_.finish();
+    print(to_json(*report, view.name()), render(*report, out_, file.has_value()));
+    return {};
+  }
+
+  Result<void> print_status(GuestView& view, Domain* domain) {
+    const bool live = options_.watch && is_live(stdout) && !options_.json;
+    for (;;) {
+      auto found = paused_status(view, domain);
+      if (!found) {
+        return std::unexpected(found.error());
+      }
+      reporter_.finish();
+      if (live) {
+        write_text(stdout, "\033[H\033[2J");
+      }
+      print(to_json(*found, view.name()), render(*found, view.name(), out_));
+      static_cast<void>(std::fflush(stdout));
+      if (!options_.watch || view.is_still()) {
+        return {};
+      }
+      clock_.wait(kWatchEach, interrupt_.token());
+      if (interrupt_.token().stop_requested()) {
+        return {};
+      }
+      if (auto done = view.refresh(call_options()); !done) {
+        return done;
+      }
+    }
+  }
+
+  Result<Status> paused_status(GuestView& view, Domain* domain) {
+    if (!options_.paused || domain == nullptr) {
+      return read_status(view, view.is_still(), call_options());
+    }
+    auto pause = Pause::take(*domain, options_.target, kMaxPause, call_options());
+    if (!pause) {
+      return std::unexpected(pause.error());
+    }
+    auto found = read_status(view, true, call_options());
+    if (const auto resumed = pause->resume(); !resumed) {
+      return std::unexpected(resumed.error());
+    }
+    return found;
+  }
+
+  /// Prints a result in the form that was asked for.
+  void print(const boost::json::object& json, const std::string& text) const {
+    if (options_.json) {
+      print_json(json);
+    } else {
+      write_text(stdout, text);
+    }
   }
 
   Outcome doctor() {
@@ -197,6 +339,7 @@ class Program {
   Style out_;
   Style err_;
   SteadyClock clock_;
+  BootCache cache_;
   TerminalReporter reporter_;
 };
 
@@ -215,6 +358,9 @@ void open_standard_streams() {
 
 int main(int argc, char** argv) {
   try {
+    if (argc > 1 && std::string_view(argv[1]) == vpatch::kGuardianVerb) {
+      return vpatch::run_guardian(argc, argv);
+    }
     vpatch::open_standard_streams();
     const vpatch::Options options = vpatch::parse_command_line(argc, argv);
     if (options.verb == vpatch::Verb::none) {

@@ -44,7 +44,14 @@ void add_output_options(CLI::App& command, Options& options) {
   command.add_flag("--no-color", options.no_color, "No colours, also on a terminal");
 }
 
-void add_target_options(CLI::App& command, Options& options, Durations& durations, bool required) {
+/// What a verb needs to reach its VM.
+enum class Needs : std::uint8_t {
+  agent,     ///< a VM and its guest agent
+  memory,    ///< a VM, or the core file of one
+  anything,  ///< it works without a VM too
+};
+
+void add_target_options(CLI::App& command, Options& options, Durations& durations, Needs needs) {
   auto* domain =
       command.add_option("-d,--domain", options.target.domain, "libvirt domain, by name or UUID");
   command.add_option("-c,--connect", options.target.uri, "libvirt connection")
@@ -56,16 +63,31 @@ void add_target_options(CLI::App& command, Options& options, Durations& duration
   qga->needs(qmp);
   add_seconds(command, "--agent-timeout", durations.agent_timeout, 1, 3600,
               "How long to wait for each answer of the guest agent");
-  if (required) {
-    command.callback([&options] {
-      if (options.target.domain.empty() && options.target.qmp.empty()) {
-        throw CLI::RequiredError("--domain NAME (or --qmp PATH --qga PATH)");
+  if (needs == Needs::memory) {
+    auto* core = command.add_option("--core", options.core,
+                                    "Look into an ELF core of a VM (virsh dump --memory-only)");
+    core->excludes(domain)->excludes(qmp)->check(CLI::ExistingFile);
+  }
+  if (needs != Needs::anything) {
+    command.callback([&options, needs] {
+      const Target& target = options.target;
+      if (target.domain.empty() && target.qmp.empty() && options.core.empty()) {
+        throw CLI::RequiredError(needs == Needs::memory
+                                     ? "--domain NAME (or --qmp PATH, or --core FILE)"
+                                     : "--domain NAME (or --qmp PATH --qga PATH)");
       }
-      if (!options.target.qmp.empty() && options.target.qga.empty()) {
+      const bool agent = needs == Needs::agent || options.ask_agent;
+      if (agent && !target.qmp.empty() && target.qga.empty()) {
         throw CLI::RequiredError("--qga PATH, with --qmp");
       }
     });
   }
+}
+
+void add_paused_option(CLI::App& command, Options& options) {
+  command.add_flag("--paused", options.paused,
+                   "Stop the VM's vCPUs for the moment of the look, so that all of it is of one "
+                   "instant");
 }
 
 void add_transition_options(CLI::App& command, Options& options, Durations& durations,
@@ -81,12 +103,39 @@ void add_transition_options(CLI::App& command, Options& options, Durations& dura
   command.add_flag("-v,--verbose", options.verbose, "Say also how long the whole took");
 }
 
+/// The verbs that only look, from the guest's memory.
+void add_looking_verbs(CLI::App& app, Options& options, Durations& durations) {
+  auto& status =
+      *app.add_subcommand("status", "Show the livepatches of a VM and a running transition");
+  add_target_options(status, options, durations, Needs::memory);
+  auto* watch = status.add_flag("-w,--watch", options.watch, "Go on looking until Ctrl-C");
+  status.add_flag("--agent", options.ask_agent, "Ask the guest agent instead of reading memory")
+      ->excludes(watch);
+  add_paused_option(status, options);
+  add_output_options(status, options);
+
+  auto& stacks = *app.add_subcommand("stacks", "Show the kernel stacks of a VM's tasks");
+  add_target_options(stacks, options, durations, Needs::memory);
+  stacks.add_option("-t,--task", options.task, "Only the task with this thread id or name");
+  stacks.add_option("--blocking", options.blocking,
+                    "Only the tasks that would block this livepatch file (.ko) now");
+  add_paused_option(stacks, options);
+  stacks.add_flag("--scheduler-frames", options.scheduler_frames,
+                  "Show the scheduler's own functions too, as /proc/PID/stack does not");
+  add_output_options(stacks, options);
+
+  auto& log = *app.add_subcommand("log", "Print the kernel log of a VM");
+  add_target_options(log, options, durations, Needs::memory);
+  log.add_flag("-f,--follow", options.log.follow, "Go on with new records until Ctrl-C");
+  log.add_option("-n,--lines", options.log.lines, "Only the newest N records");
+  add_output_options(log, options);
+}
+
 Verb chosen_verb(const CLI::App& app) {
-  static const std::map<std::string, Verb, std::less<>> kVerbs = {{"inspect", Verb::inspect},
-                                                                  {"apply", Verb::apply},
-                                                                  {"status", Verb::status},
-                                                                  {"revert", Verb::revert},
-                                                                  {"doctor", Verb::doctor}};
+  static const std::map<std::string, Verb, std::less<>> kVerbs = {
+      {"inspect", Verb::inspect}, {"apply", Verb::apply}, {"status", Verb::status},
+      {"stacks", Verb::stacks},   {"log", Verb::log},     {"revert", Verb::revert},
+      {"doctor", Verb::doctor}};
   const auto chosen = app.get_subcommands();
   return chosen.empty() ? Verb::none : kVerbs.at(chosen.front()->get_name());
 }
@@ -113,7 +162,7 @@ Options parse_command_line(int argc, char** argv) {
 
   auto& apply = *app.add_subcommand("apply", "Put a livepatch in force in a running VM");
   apply.add_option("FILE", options.file, "Livepatch module (.ko)")->required();
-  add_target_options(apply, options, durations, true);
+  add_target_options(apply, options, durations, Needs::agent);
   add_transition_options(apply, options, durations, options.apply.on_stall);
   add_seconds(apply, "--grace", durations.grace, 0, 86400, "How long replaced modules stay loaded");
   apply.add_flag("-n,--dry-run", options.apply.dry_run, "Check everything, change nothing");
@@ -121,21 +170,18 @@ Options parse_command_line(int argc, char** argv) {
                  "Let the patch change functions that another patch in force changes");
   add_output_options(apply, options);
 
-  auto& status =
-      *app.add_subcommand("status", "Show the livepatches of a VM and a running transition");
-  add_target_options(status, options, durations, true);
-  add_output_options(status, options);
+  add_looking_verbs(app, options, durations);
 
   auto& revert = *app.add_subcommand("revert", "Take a livepatch out of force and unload it");
   revert.add_option("PATCH", options.revert.patch,
                     "Name of the livepatch; may be left out when there is only one");
-  add_target_options(revert, options, durations, true);
+  add_target_options(revert, options, durations, Needs::agent);
   add_transition_options(revert, options, durations, options.revert.on_stall);
   add_output_options(revert, options);
 
   auto& doctor = *app.add_subcommand(
       "doctor", "Check this host and, with --domain, everything an apply needs");
-  add_target_options(doctor, options, durations, false);
+  add_target_options(doctor, options, durations, Needs::anything);
   add_output_options(doctor, options);
 
   try {

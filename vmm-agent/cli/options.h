@@ -7,11 +7,12 @@
 
 #include "vmm-agent/domain/domain.h"
 #include "vmm-agent/operation/apply.h"
+#include "vmm-agent/operation/kernel_log.h"
 #include "vmm-agent/operation/revert.h"
 
 namespace vpatch {
 
-enum class Verb : std::uint8_t { none, inspect, apply, status, revert, doctor };
+enum class Verb : std::uint8_t { none, inspect, apply, status, stacks, log, revert, doctor };
 
 /// The command line, taken apart and checked.
 struct Options {
@@ -24,6 +25,14 @@ struct Options {
   std::string file;  ///< of inspect and apply
   ApplyOptions apply;
   RevertOptions revert;
+  std::string core;               ///< an ELF core file instead of a VM, for verbs that only look
+  std::string blocking;           ///< of stacks: a livepatch file
+  bool ask_agent = false;         ///< of status: ask the guest agent, not the guest's memory
+  bool watch = false;             ///< of status
+  bool paused = false;            ///< of stacks and status: one pause around the look
+  std::string task;               ///< of stacks
+  bool scheduler_frames = false;  ///< of stacks
+  LogOptions log;
   int exit_code =
       0;  ///< when verb is none: help or version was printed (0), or the usage was wrong (2)
 };

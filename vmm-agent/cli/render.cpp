@@ -46,7 +46,8 @@ void append_contents(std::string& out, const PatchContents& contents) {
 
 void append_pending(std::string& out, const PendingTasks& pending) {
   for (const PendingTask& task : pending.first) {
-    fmt::format_to(std::back_inserter(out), "  {} ({}) {}\n", task.name, task.tid, task.state);
+    fmt::format_to(std::back_inserter(out), "  {} ({}) {}{}{}\n", task.name, task.tid, task.state,
+                   task.why.empty() ? "" : ": ", task.why);
     for (const std::string& frame : task.stack) {
       fmt::format_to(std::back_inserter(out), "    {}\n", frame);
     }
@@ -95,6 +96,7 @@ std::string render(const Status& status, const std::string& domain, const Style&
   std::string out;
   line(out, "domain", domain);
   line(out, "kernel", status.guest.release);
+  line(out, "build id", status.build_id);
   line(out, "up", fmt::format("{:.0f} s", status.guest.uptime_seconds));
   line(out, "tainted", status.guest.tainted == 0 ? "no" : taint_letters(status.guest.tainted));
   const auto version = status.guest.guest_module.find("version");
@@ -115,7 +117,70 @@ std::string render(const Status& status, const std::string& domain, const Style&
     fmt::format_to(std::back_inserter(out), "\n{} {}, {} task(s) pending\n",
                    to_string(patch->phase()), patch->name,
                    status.pending ? std::to_string(status.pending->count) : "an unknown number of");
+    if (status.transition) {
+      fmt::format_to(std::back_inserter(out), "  {} of {} tasks have moved\n",
+                     status.transition->moved, status.transition->tasks);
+    }
     append_pending(out, status.pending.value_or(PendingTasks()));
+  }
+  return out;
+}
+
+std::string render(const StacksReport& report, const Style& style, bool against_patch) {
+  std::string out;
+  for (const NamedStack& stack : report.stacks) {
+    const introspect::Task& task = stack.task;
+    fmt::format_to(std::back_inserter(out), "{} ({}) {} {}", task.name, task.tid,
+                   task.state_letter(), introspect::to_string(stack.activity));
+    if (stack.activity != introspect::Activity::asleep) {
+      fmt::format_to(std::back_inserter(out), " on CPU {}", task.cpu);
+    }
+    if (!stack.why.empty()) {
+      out += ": " + style.doubtful(stack.why);
+    } else if (stack.unreliable != introspect::Unreliable::none) {
+      fmt::format_to(
+          std::back_inserter(out), " {}",
+          style.faint(fmt::format("(not reliable: {})", introspect::describe(stack.unreliable))));
+    }
+    out += '\n';
+    for (const NamedFrame& frame : stack.frames) {
+      fmt::format_to(std::back_inserter(out), "  {}\n", frame.text);
+    }
+  }
+  for (const std::string& text : report.unknown) {
+    fmt::format_to(std::back_inserter(out), "{} {}\n", style.doubtful("not looked for:"),
+                   harmless(text));
+  }
+  if (report.incomplete) {
+    fmt::format_to(std::back_inserter(out), "{} {}\n", style.doubtful("some tasks are missing:"),
+                   report.why_incomplete);
+  }
+  const auto ms = [](std::chrono::microseconds time) {
+    return static_cast<double>(time.count()) / 1000;
+  };
+  if (against_patch) {
+    fmt::format_to(
+        std::back_inserter(out), "{} of {} tasks would hold the patch up now{}\n",
+        report.stacks.size(), report.tasks_seen,
+        report.running == 0 ? "" : fmt::format("; {} run, and move by themselves", report.running));
+  }
+  if (report.pause) {
+    fmt::format_to(std::back_inserter(out), "the guest was paused for {:.1f} ms\n",
+                   ms(*report.pause));
+  }
+  return out;
+}
+
+std::string render(const introspect::KernelLog& log, const Style& style) {
+  std::string out;
+  if (log.lost > 0) {
+    out += style.doubtful(
+        fmt::format("{} record(s) were overwritten before they were read", log.lost));
+    out += '\n';
+  }
+  for (const introspect::LogRecord& record : log.records) {
+    const std::string lines = log_lines(record);
+    out += record.level <= 3 ? style.bad(lines) : lines;
   }
   return out;
 }

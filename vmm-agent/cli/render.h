@@ -6,7 +6,9 @@
 
 #include "vmm-agent/cli/terminal.h"
 #include "vmm-agent/operation/doctor.h"
+#include "vmm-agent/operation/kernel_log.h"
 #include "vmm-agent/operation/status.h"
+#include "vmm-agent/operation/task_stacks.h"
 
 namespace vpatch {
 
@@ -14,6 +16,8 @@ namespace vpatch {
 
 std::string render(const LivepatchFile& file);
 std::string render(const Status& status, const std::string& domain, const Style& style);
+std::string render(const StacksReport& report, const Style& style, bool against_patch);
+std::string render(const introspect::KernelLog& log, const Style& style);
 std::string render(const std::vector<Check>& checks, const Style& style);
 std::string render(const Report& report, const Style& style, bool verbose);
 std::string render(const Error& error, const Style& style);

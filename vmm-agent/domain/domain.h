@@ -31,6 +31,10 @@ class Domain {
   virtual const std::string& identity() const = 0;
 
   virtual Result<RunState> run_state(const qmp::CallOptions& options) = 0;
+  /// Stops all vCPUs, or lets them run again; done already is done. Use `Pause`, which pays its
+  /// debt. After a timeout the hypervisor may still carry it out.
+  virtual Result<void> pause(const qmp::CallOptions& options) = 0;
+  virtual Result<void> resume(const qmp::CallOptions& options) = 0;
   /// The QEMU monitor; valid as long as the domain.
   virtual Result<qmp::Channel*> monitor() = 0;
   /// The guest agent, connected on first use; valid as long as the domain.

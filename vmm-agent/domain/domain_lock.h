@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "introspect/unique_fd.h"
+#include "introspect/memory/unique_fd.h"
 #include "vmm-agent/error.h"
 
 namespace vpatch {

@@ -187,6 +187,21 @@ class LibvirtDomain final : public Domain {
     }
   }
 
+  Result<void> pause(const qmp::CallOptions& options) override {
+    return call("pause", virDomainSuspend, options);
+  }
+
+  Result<void> resume(const qmp::CallOptions& options) override {
+    auto resumed = call("resume", virDomainResume, options);
+    if (!resumed && !options.stop.stop_requested()) {
+      // libvirt refuses to resume what runs.
+      if (auto state = run_state(options); state && *state == RunState::running) {
+        return {};
+      }
+    }
+    return resumed;
+  }
+
   Result<qmp::Channel*> monitor() override { return &monitor_; }
   Result<qmp::Channel*> agent(const qmp::CallOptions&) override { return &agent_; }
 
@@ -212,6 +227,26 @@ class LibvirtDomain final : public Domain {
   }
 
  private:
+  Result<void> call(std::string_view verb, int (*function)(virDomainPtr),
+                    const qmp::CallOptions& options) {
+    virDomainRef(domain_.get());
+    auto error = bounded(
+        [function, domain = DomainHandle(domain_.get())]() -> std::optional<LibvirtError> {
+          return function(domain.get()) == 0 ? std::nullopt : std::optional(last_libvirt_error());
+        },
+        options.timeout, options.stop);
+    if (!error) {
+      return options.stop.stop_requested()
+                 ? fail(Outcome::refused, "interrupted")
+                 : fail(Outcome::unreachable,
+                        fmt::format("{}: {}: libvirt does not answer", name_, verb));
+    }
+    if (*error) {
+      return fail(Outcome::unreachable, fmt::format("{}: {}: {}", name_, verb, (*error)->text));
+    }
+    return {};
+  }
+
   ConnectionHandle connection_;
   DomainHandle domain_;
   std::string name_;

@@ -11,7 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "introspect/unique_fd.h"
+#include "introspect/memory/unique_fd.h"
 #include "qmp/socket_channel.h"
 #include "vmm-agent/domain/domain.h"
 
@@ -87,6 +87,9 @@ class QemuDomain final : public Domain {
     return status.empty() ? RunState::other : RunState::paused;
   }
 
+  Result<void> pause(const qmp::CallOptions& options) override { return command("stop", options); }
+  Result<void> resume(const qmp::CallOptions& options) override { return command("cont", options); }
+
   Result<qmp::Channel*> monitor() override { return monitor_.get(); }
 
   Result<qmp::Channel*> agent(const qmp::CallOptions& options) override {
@@ -126,6 +129,15 @@ class QemuDomain final : public Domain {
   }
 
  private:
+  Result<void> command(std::string_view name, const qmp::CallOptions& options) {
+    if (auto reply = monitor_->execute(name, {}, options); !reply) {
+      Error error = from_qmp(reply.error()).in_context(name_);
+      error.hint.clear();  // it is about the guest agent
+      return std::unexpected(std::move(error));
+    }
+    return {};
+  }
+
   std::string qmp_path_;
   std::string qga_path_;
   std::string name_;

@@ -73,7 +73,9 @@ struct PendingTask {
   std::string name;   ///< comm
   std::string state;  ///< "S (sleeping)"
   std::vector<std::string>
-      stack;  ///< innermost first, "function+0x1/0x2"; empty for a running task
+      stack;             ///< innermost first, "function+0x1/0x2"; empty for a running task
+  std::string reason{};  ///< introspect::BlockReason as a word; empty when it was not looked at
+  std::string why{};     ///< the same for people: "pipe_read is on its stack"
 };
 
 struct PendingTasks {

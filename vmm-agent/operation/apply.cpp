@@ -2,6 +2,7 @@
 #include "vmm-agent/operation/apply.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include <fmt/format.h>
@@ -64,14 +65,13 @@ class Apply {
       return conclude(Outcome::refused, reason->text, reason->hint);
     }
     for (const Finding& finding : plan_.findings) {
-      if (finding.severity == Severity::note) {
-        context_.reporter.step("note: " + finding.text);
-      } else {
-        context_.reporter.warning(finding.text);
-      }
+      announce(finding);
     }
     context_.reporter.step(fmt::format("guest runs {}, {} livepatch(es) in force", before_.release,
                                        before_.patches.size()));
+    if (plan_.action == ApplyAction::load || plan_.action == ApplyAction::replace_stale) {
+      forecast();
+    }
     if (options_.dry_run) {
       report_.replaced = plan_.replaces;
       return conclude(
@@ -91,11 +91,62 @@ class Apply {
     return interrupted() ? untouched() : true;
   }
 
+  void announce(const Finding& finding) {
+    if (finding.severity == Severity::note) {
+      context_.reporter.step("note: " + finding.text);
+    } else {
+      context_.reporter.warning(finding.text);
+    }
+  }
+
+  void note(Finding finding) {
+    announce(finding);
+    report_.findings.push_back(std::move(finding));
+  }
+
+  /// Says who would block the patch now. What cannot be foretold stops nothing: the transition
+  /// itself tells.
+  void forecast() {
+    if (context_.introspection == nullptr) {
+      return;
+    }
+    context_.reporter.progress("looking for tasks that would block it");
+    auto forecast = context_.introspection->forecast(file_, context_.interruptible());
+    if (!forecast) {
+      note({Severity::warning, "no-forecast",
+            "which tasks would block it cannot be told: " + forecast.error().what,
+            forecast.error().hint});
+      return;
+    }
+    for (const std::string& text : forecast->unknown) {
+      note({Severity::note, "forecast-unknown", "not looked for on stacks: " + text});
+    }
+    if (forecast->blockers.count == 0) {
+      context_.reporter.step(fmt::format(
+          "none of {} tasks would hold it up now{}", forecast->tasks,
+          forecast->running == 0 ? "" : fmt::format(" ({} running)", forecast->running)));
+      return;
+    }
+    report_.blockers = std::move(forecast->blockers);
+    note({Severity::warning, "would-block",
+          fmt::format("{} of {} tasks would hold it up now: {}", report_.blockers.count,
+                      forecast->tasks, describe(report_.blockers.first.front())),
+          "The transition waits until they leave; see all with `vpatch stacks --blocking FILE`."});
+  }
+
   bool untouched() {
     return conclude(Outcome::refused, "interrupted before the guest was touched");
   }
 
   bool deliver() {
+    if (context_.introspection != nullptr) {
+      if (auto mark = context_.introspection->mark(context_.interruptible())) {
+        mark_ = *mark;
+      } else if (!interrupted()) {
+        context_.reporter.warning("the result will not be proved from guest memory: " +
+                                  mark.error().what);
+      }
+    }
     if (auto mark = context_.guest.log_mark(context_.interruptible()); mark) {
       log_mark_ = *std::move(mark);
     } else {
@@ -354,7 +405,10 @@ class Apply {
         report_.replaced.push_back(old.name);
       }
     }
-    const std::string problem = find_problem(*state);
+    std::string problem = find_problem(*state);
+    if (problem.empty()) {
+      problem = find_problem_in_memory();
+    }
     if (!problem.empty()) {
       return conclude(Outcome::failed_needs_look,
                       fmt::format("{} is in force, but {}", file_.name, problem),
@@ -368,6 +422,28 @@ class Apply {
     context_.reporter.step("verified: " + text);
     conclude(Outcome::done, text);
     return true;
+  }
+
+  /// The same as guest memory tells it, which does not depend on what the guest says of itself.
+  std::string find_problem_in_memory() {
+    if (context_.introspection == nullptr || !mark_) {
+      return {};
+    }
+    const auto found = patiently(context_, [this] {
+      return context_.introspection->problems(file_, *mark_, context_.steady());
+    });
+    if (!found) {
+      report_.findings.push_back({Severity::warning, "not-proved",
+                                  "not proved from guest memory: " + found.error().what,
+                                  found.error().hint});
+      context_.reporter.warning(report_.findings.back().text);
+      return {};
+    }
+    if (found->empty()) {
+      context_.reporter.step("proved from guest memory: every function is redirected");
+      return {};
+    }
+    return found->front();
   }
 
   /// What in the guest is not as it should be after the transition; empty when all is well.
@@ -453,6 +529,7 @@ class Apply {
   GuestState before_;
   ApplyPlan plan_;
   std::string log_mark_;
+  std::optional<GuestMark> mark_;
 };
 
 }  // namespace

@@ -9,7 +9,7 @@
 #include <linux/kvm.h>
 #include <sys/ioctl.h>
 
-#include "introspect/unique_fd.h"
+#include "introspect/memory/unique_fd.h"
 #include "vmm-agent/operation/doctor.h"
 
 namespace vpatch {

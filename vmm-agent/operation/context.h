@@ -9,6 +9,7 @@
 
 #include "vmm-agent/error.h"
 #include "vmm-agent/guest/guest.h"
+#include "vmm-agent/operation/introspection.h"
 #include "vmm-agent/operation/preflight.h"
 
 namespace vpatch {
@@ -60,6 +61,8 @@ struct Context {
   Clock& clock;
   std::stop_token stop;
   std::chrono::milliseconds call_timeout{20'000};
+  /// The guest's memory; null where it cannot be read: the operation then does without.
+  Introspection* introspection = nullptr;
 
   qmp::CallOptions interruptible() const { return {call_timeout, stop}; }
   qmp::CallOptions steady() const { return {call_timeout, {}}; }

@@ -6,10 +6,10 @@
 
 #include <fmt/format.h>
 
-#include "introspect/vmcoreinfo.h"
-#include "vmm-agent/domain/guest_ram.h"
 #include "vmm-agent/domain/libvirt_connection.h"
 #include "vmm-agent/guest/agent_guest.h"
+#include "vmm-agent/guest/boot_cache.h"
+#include "vmm-agent/guest/guest_view.h"
 
 namespace vpatch {
 namespace {
@@ -31,26 +31,46 @@ Check check_libvirt(const std::string& uri, const qmp::CallOptions& options) {
           ""};
 }
 
-/// Guest memory costs nothing to look at, and tells the kernel's release without any help of the
-/// guest.
+std::string_view backend_text(MemoryBackend backend) {
+  switch (backend) {
+    case MemoryBackend::mapped:
+      return "mapped shared memory";
+    case MemoryBackend::file:
+      return "shared memory, read as a file";
+    case MemoryBackend::process:
+      return "process_vm_readv";
+    case MemoryBackend::core:
+      break;
+  }
+  return "a core file";
+}
+
+/// Guest memory costs nothing to look at, and explains the kernel without any help of the guest.
 Check check_memory(Domain& domain, const qmp::CallOptions& options) {
-  auto memory = open_guest_ram(domain, options);
-  if (!memory) {
-    return {"memory", Health::warning, "guest memory cannot be read: " + memory.error().what,
-            memory.error().hint};
+  constexpr std::string_view kLost =
+      " Without it vpatch applies, but foretells and proves nothing.";
+  auto view = GuestView::open(domain, BootCache(std::filesystem::path()), options);
+  if (!view) {
+    return {"memory", Health::warning, "guest memory cannot be read: " + view.error().what,
+            view.error().hint + std::string(kLost)};
   }
-  const auto start = std::chrono::steady_clock::now();
-  auto info = introspect::find_vmcoreinfo(*memory);
-  const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
-  if (!info) {
-    return {"memory", Health::warning,
-            "guest memory can be read, but shows no kernel: " + info.error().what,
-            "Is the guest a Linux with CONFIG_VMCORE_INFO, and past its first second?"};
+  const introspect::GuestKernel& kernel = view->kernel();
+  const std::chrono::duration<double, std::milli> took = view->bootstrap_time();
+  std::string text =
+      fmt::format("guest memory can be read ({}): kernel {} learned in {:.1f} ms",
+                  backend_text(view->backend()), kernel.info().release, took.count());
+  const auto& layouts = kernel.layouts();
+  for (const introspect::Error* gap :
+       {layouts.livepatch ? nullptr : &layouts.livepatch.error(),
+        layouts.log ? nullptr : &layouts.log.error(), layouts.orc ? nullptr : &layouts.orc.error(),
+        layouts.unwind ? nullptr : &layouts.unwind.error(),
+        layouts.health ? nullptr : &layouts.health.error()}) {
+    if (gap != nullptr) {
+      return {"memory", Health::warning, text + "; but " + gap->what,
+              "This kernel is only partly understood." + std::string(kLost)};
+    }
   }
-  return {"memory", Health::ok,
-          fmt::format("guest memory can be read: kernel {} found in {:.1f} ms", info->text.release,
-                      took.count()),
-          ""};
+  return {"memory", Health::ok, std::move(text), ""};
 }
 
 Check check_agent_commands(AgentGuest& guest, const qmp::CallOptions& options, bool& usable) {

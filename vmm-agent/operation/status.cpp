@@ -1,9 +1,147 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm-agent/operation/status.h"
 
-namespace vpatch {
+#include <algorithm>
+#include <utility>
 
-Result<Status> read_status(Context& context) {
+#include <fmt/format.h>
+
+#include "introspect/guest/blockers.h"
+#include "introspect/guest/stack_walk.h"
+#include "introspect/guest/symbolizer.h"
+#include "vmm-agent/guest/memory_state.h"
+#include "vmm-agent/operation/task_stacks.h"
+
+namespace vpatch {
+namespace {
+
+constexpr std::size_t kTasksShown = 16;
+
+/// "S (sleeping)" as /proc/PID/status has it.
+std::string state_text(const introspect::Task& task) {
+  const char letter = task.state_letter();
+  std::string_view word;
+  switch (letter) {
+    case 'R':
+      word = "running";
+      break;
+    case 'S':
+      word = "sleeping";
+      break;
+    case 'D':
+      word = "disk sleep";
+      break;
+    case 'T':
+      word = "stopped";
+      break;
+    case 't':
+      word = "tracing stop";
+      break;
+    case 'X':
+      word = "dead";
+      break;
+    case 'Z':
+      word = "zombie";
+      break;
+    case 'P':
+      word = "parked";
+      break;
+    case 'I':
+      word = "idle";
+      break;
+    default:
+      return std::string(1, letter);
+  }
+  return fmt::format("{} ({})", letter, word);
+}
+
+PendingTask pending_task(const introspect::TaskStack& stack,
+                         const introspect::Symbolizer& symbols) {
+  PendingTask task{.tid = stack.task.tid,
+                   .name = stack.task.name,
+                   .state = state_text(stack.task),
+                   .stack = {},
+                   .reason = "clear",
+                   .why = "nothing holds it: it moves at the kernel's next try"};
+  for (NamedFrame& frame : name_frames(stack, symbols, false)) {
+    task.stack.push_back(std::move(frame.text));
+  }
+  return task;
+}
+
+/// Fills in what the running transition still waits for.
+Result<void> add_pending(GuestView& view, bool paused, const introspect::LivepatchState& livepatch,
+                         const qmp::CallOptions& options, Status& status) {
+  const auto registers = view.registers(options);
+  if (!registers) {
+    return std::unexpected(registers.error());
+  }
+  auto look = introspect::look_at_stacks(view.kernel(),
+                                         {.vcpus = *registers, .paused = paused, .wanted = {}});
+  if (!look) {
+    return std::unexpected(from_introspect(look.error()));
+  }
+  TransitionProgress progress{.patch = livepatch.patches.at(*livepatch.transition).name,
+                              .patching = livepatch.target_state != 0,
+                              .tasks = look->tasks.size(),
+                              .moved = 0,
+                              .kernel_retries = livepatch.signals_count};
+  std::vector<introspect::TaskStack> waiting;
+  for (introspect::TaskStack& stack : look->tasks) {
+    if (stack.task.patch_state == livepatch.target_state) {
+      ++progress.moved;
+    } else {
+      waiting.push_back(std::move(stack));
+    }
+  }
+  status.transition = std::move(progress);
+
+  const introspect::Symbolizer symbols(view.kernel(), std::move(look->modules));
+  const auto forbidden = introspect::forbidden_now(livepatch);
+  const auto blockers = introspect::find_blockers(waiting, forbidden);
+  std::vector<PendingTask> tasks;
+  for (const introspect::TaskStack& stack : waiting) {
+    tasks.push_back(pending_task(stack, symbols));
+  }
+  for (const introspect::Blocker& blocker : blockers) {
+    tasks[blocker.task].reason = introspect::to_string(blocker.reason);
+    tasks[blocker.task].why = describe(blocker, waiting[blocker.task], forbidden);
+  }
+  // Those that hold the transition up come first.
+  const auto holds = [](const PendingTask& task) {
+    return task.reason == introspect::to_string(introspect::BlockReason::on_stack) ||
+           task.reason == introspect::to_string(introspect::BlockReason::unreliable);
+  };
+  status.pending = PendingTasks{tasks.size(), {}};
+  auto& first = status.pending->first;
+  for (const bool holding : {true, false}) {
+    for (const PendingTask& task : tasks) {
+      if (holds(task) == holding && first.size() < kTasksShown) {
+        first.push_back(task);
+      }
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<Status> read_status(GuestView& view, bool paused, const qmp::CallOptions& options) {
+  auto state = read_memory_state(view);
+  if (!state) {
+    return std::unexpected(std::move(state.error()).in_context(view.name()));
+  }
+  Status status{.guest = std::move(state->guest)};
+  status.build_id = view.kernel().info().build_id;
+  if (state->livepatch.transition) {
+    if (auto done = add_pending(view, paused, state->livepatch, options, status); !done) {
+      return std::unexpected(std::move(done.error()).in_context(view.name()));
+    }
+  }
+  return status;
+}
+
+Result<Status> ask_status(Context& context) {
   auto guest = context.guest.observe(context.interruptible());
   if (!guest) {
     return std::unexpected(guest.error());

@@ -50,7 +50,9 @@ void SteadyClock::wait(milliseconds duration, const std::stop_token& stop) {
 std::string describe(const PendingTask& task) {
   std::string text =
       fmt::format("{} ({}{}{})", task.name, task.tid, task.state.empty() ? "" : ", ", task.state);
-  if (!task.stack.empty()) {
+  if (!task.why.empty()) {
+    text += ": " + task.why;
+  } else if (!task.stack.empty()) {
     text += " in " + task.stack.front();
   }
   return text;

@@ -142,7 +142,7 @@ TEST(ReadStatus, NamesTheTasksOfARunningTransition) {
   OperationBench bench;
   bench.kernel.pending = {1, {{.tid = 42, .name = "dd", .state = "", .stack = {}}}};
   bench.kernel.put(kPatch, true);
-  const auto status = read_status(bench.context);
+  const auto status = ask_status(bench.context);
   ASSERT_TRUE(status);
   EXPECT_EQ(status->pending.value_or(PendingTasks{}).count, 1U);
 }
@@ -151,7 +151,7 @@ TEST(ReadStatus, ShowsTheGuestThoughItsTasksCannotBeRead) {
   OperationBench bench;
   bench.kernel.put(kPatch, true);
   bench.guest.fail({.op = Op::pending_tasks});
-  const auto status = read_status(bench.context);
+  const auto status = ask_status(bench.context);
   ASSERT_TRUE(status);
   EXPECT_FALSE(status->pending);
 }
@@ -159,7 +159,7 @@ TEST(ReadStatus, ShowsTheGuestThoughItsTasksCannotBeRead) {
 TEST(ReadStatus, DoesNotAskForTasksWithoutATransition) {
   OperationBench bench;
   bench.kernel.put(kPatch);
-  ASSERT_TRUE(read_status(bench.context));
+  ASSERT_TRUE(ask_status(bench.context));
   EXPECT_THAT(bench.guest.calls, testing::ElementsAre("observe"));
 }
 

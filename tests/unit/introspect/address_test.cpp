@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "introspect/address.h"
+#include "introspect/memory/address.h"
 
 #include <cstdint>
 #include <limits>

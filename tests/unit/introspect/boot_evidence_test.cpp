@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "introspect/boot_evidence.h"
+#include "introspect/boot/boot_evidence.h"
 
 #include <gtest/gtest.h>
 

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "introspect/guest_memory.h"
+#include "introspect/memory/guest_memory.h"
 
 namespace vpatch::introspect {
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "introspect/file_memory.h"
+#include "introspect/memory/file_memory.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <limits>
@@ -14,8 +15,8 @@
 #include <sys/stat.h>
 
 #include "fake_guest.h"
-#include "introspect/page_scan.h"
-#include "introspect/vmcoreinfo.h"
+#include "introspect/boot/vmcoreinfo.h"
+#include "introspect/memory/page_scan.h"
 
 namespace vpatch::introspect {
 namespace {
@@ -102,6 +103,57 @@ TEST(FileMemory, ReportsAFileThatShrankAsIo) {
   ASSERT_TRUE(memory);
   ASSERT_EQ(::ftruncate(raw, 4096), 0);
   EXPECT_EQ(text_at(*memory, 0x1000, 16), "io");
+}
+
+TEST(FileMemory, ReadsAndWalksARegionThatIsNotPageAlignedInTheFile) {
+  UniqueFd fd = hole_of(4 * kMiB);
+  put(fd, 0x7c8 + 0x5ffe, "abcd");
+  const auto memory = FileMemory::create(std::move(fd), {{GuestPhysAddr(kGiB), kMiB, 0x7c8}});
+  ASSERT_TRUE(memory) << memory.error().what;
+  EXPECT_EQ(text_at(*memory, kGiB + 0x5ffe, 4), "abcd");
+  // The file's page 6 holds the text; the guest's pages 5 and 6 lie in it.
+  const auto data = memory->next_populated(GuestPhysAddr(kGiB));
+  ASSERT_TRUE(data && *data);
+  EXPECT_EQ(**data, PhysRange::between(GuestPhysAddr(kGiB + 0x5000), GuestPhysAddr(kGiB + 0x7000)));
+}
+
+TEST(FileMemory, ReadsManyThatLieCloseTogetherApartAndBackwards) {
+  UniqueFd fd = hole_of(4 * kMiB);
+  std::vector<std::uint64_t> addresses;
+  for (std::uint64_t at = 0; at < 300; ++at) {
+    addresses.push_back(at * kPageSize);
+  }
+  addresses.insert(addresses.end(), {3 * kMiB, 5, 3 * kMiB + 1, 3 * kMiB + 1, 0});
+  std::string expected;
+  for (const std::uint64_t address : addresses) {
+    const auto letter = static_cast<char>('a' + address % 25);
+    put(fd, address, std::string(1, letter));
+    expected += letter;
+  }
+  const auto memory = FileMemory::create(std::move(fd), {{GuestPhysAddr(0), 4 * kMiB, 0}});
+  ASSERT_TRUE(memory);
+  std::string into(addresses.size(), '?');
+  std::vector<PhysRead> reads;
+  for (std::size_t at = 0; at < addresses.size(); ++at) {
+    reads.push_back(
+        {GuestPhysAddr(addresses[at]), std::as_writable_bytes(std::span(into).subspan(at, 1))});
+  }
+  memory->read_many(reads);
+  EXPECT_TRUE(std::ranges::all_of(reads, &PhysRead::done));
+  EXPECT_EQ(into, expected);
+}
+
+TEST(FileMemory, ReadingManyTellsWhichRunOutOfRam) {
+  const auto memory = FileMemory::create(hole_of(kMiB), {{GuestPhysAddr(0), kMiB, 0}});
+  ASSERT_TRUE(memory);
+  std::array<std::byte, 3> into{};
+  std::array<PhysRead, 3> reads{PhysRead{GuestPhysAddr(kMiB - 3), std::span(into).first(1)},
+                                PhysRead{GuestPhysAddr(kMiB - 1), std::span(into).first(2)},
+                                PhysRead{GuestPhysAddr(kMiB - 1), std::span(into).first(1)}};
+  memory->read_many(reads);
+  EXPECT_TRUE(reads[0].done);
+  EXPECT_FALSE(reads[1].done);
+  EXPECT_TRUE(reads[2].done);
 }
 
 TEST(FileMemory, RefusesARegionPastTheFilesEnd) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "introspect/page_scan.h"
+#include "introspect/memory/page_scan.h"
 
+#include <string>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -24,8 +25,9 @@ struct Seen {
 
 Seen scan(const FakeMemory& memory, PhysRange within) {
   Seen seen;
-  seen.gaps = scan_pages(
-      memory, within, [&](GuestPhysAddr address, auto) { seen.pages.push_back(address.value()); });
+  seen.gaps = scan_pages(memory, within, {}, [&](GuestPhysAddr address, auto) {
+    seen.pages.push_back(address.value());
+  });
   return seen;
 }
 
@@ -35,6 +37,18 @@ TEST(PageScan, ShowsPopulatedPagesOnceAndInOrder) {
   memory.write(0x3000, "a");
   memory.write(50 * kMiB, "c");
   EXPECT_THAT(scan(memory, first(64 * kMiB)).pages, ElementsAre(0x3000, 0x9000, 50 * kMiB));
+}
+
+TEST(PageScan, ShowsThePartThatIsAskedFor) {
+  FakeMemory memory({{0, kMiB}});
+  memory.write(0x3000 + 4088, "the end.");
+  std::string shown;
+  const auto gaps = scan_pages(memory, first(kMiB), {4088, 8}, [&](GuestPhysAddr page, auto bytes) {
+    EXPECT_EQ(page, GuestPhysAddr(0x3000));
+    shown.assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  });
+  EXPECT_TRUE(gaps);
+  EXPECT_EQ(shown, "the end.");
 }
 
 TEST(PageScan, ReadsNoHole) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "introspect/vmcoreinfo.h"
+#include "introspect/boot/vmcoreinfo.h"
 
 #include <string>
 

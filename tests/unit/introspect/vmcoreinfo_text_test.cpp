@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "introspect/vmcoreinfo_text.h"
+#include "introspect/boot/vmcoreinfo_text.h"
 
 #include <string>
 

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "introspect/memory/virtual_memory.h"
+#include "introspect/symbols/symbol.h"
+#include "introspect/symbols/types.h"
+
+namespace vpatch::introspect {
+
+/// Caps on what is believed.
+inline constexpr std::size_t kMaxPatches = 256;
+inline constexpr std::size_t kMaxPatchedObjects = 4096;     ///< of one patch
+inline constexpr std::size_t kMaxPatchedFunctions = 16384;  ///< of one object
+inline constexpr std::size_t kMaxFuncStack = 256;
+inline constexpr std::size_t kMaxFuncsInAll = 65536;  ///< of all patches together
+
+/// One function of a livepatch (struct klp_func).
+struct PatchedFunction {
+  GuestVirtAddr address;  ///< of its struct klp_func
+  std::string name;       ///< old_name, printable
+  std::uint64_t sympos = 0;
+  GuestVirtAddr old_func;                    ///< the original; 0 while its module is not loaded
+  GuestVirtAddr new_func;                    ///< equal to old_func for a nop
+  std::uint64_t old_size = 0, new_size = 0;  ///< bytes
+  bool patched = false;                      ///< on its func_stack
+  bool transition = false;
+  bool nop = false;
+};
+
+/// One object (struct klp_object): the kernel itself, or a module.
+struct PatchedObject {
+  std::string name;      ///< of the module; "vmlinux" for the kernel
+  bool patched = false;  ///< false while the module is not loaded
+  std::vector<PatchedFunction> functions;
+};
+
+/// One livepatch (struct klp_patch), in the kernel's order: oldest first.
+struct LivePatch {
+  GuestVirtAddr address;
+  std::string name;      ///< of its module
+  GuestVirtAddr module;  ///< its struct module
+  bool enabled = false;
+  bool forced = false;
+  bool replace = false;
+  std::vector<PatchedObject> objects;
+};
+
+/// The replacements of one function (struct klp_ops), newest first: the first is in force.
+struct FuncStack {
+  GuestVirtAddr old_func;
+  std::vector<GuestVirtAddr> functions;  ///< addresses of their struct klp_func
+};
+
+/// All that the kernel's livepatch core knows.
+struct LivepatchState {
+  std::vector<LivePatch> patches;
+  std::vector<FuncStack> func_stacks;
+  std::optional<std::size_t> transition;  ///< index in `patches` of the one in transition
+  std::int32_t target_state = -1;         ///< klp_target_state: 1 patching, 0 unpatching, -1 none
+  std::uint32_t signals_count = 0;        ///< klp_signals_cnt
+  bool busy = false;                      ///< klp_mutex is held
+};
+
+/// Where the kernel keeps that; probed once a boot. Members are named for the structures they are
+/// in: patch_* for klp_patch, object_* for klp_object, func_* for klp_func, ops_* for klp_ops.
+struct LivepatchLayout {
+  GuestVirtAddr patches, ops, transition_patch, target_state, mutex;
+  std::optional<GuestVirtAddr> signals_count;
+  std::uint64_t mutex_owner = 0;
+  std::uint64_t patch_mod = 0, patch_list = 0, patch_obj_list = 0, patch_enabled = 0,
+                patch_forced = 0, patch_replace = 0, patch_size = 0;
+  std::uint64_t object_name = 0, object_func_list = 0, object_node = 0, object_patched = 0,
+                object_size = 0;
+  std::uint64_t func_old_name = 0, func_new_func = 0, func_old_sympos = 0, func_old_func = 0,
+                func_old_size = 0, func_new_size = 0, func_node = 0, func_stack_node = 0,
+                func_patched = 0, func_transition = 0, func_nop = 0, func_size = 0;
+  std::uint64_t ops_node = 0, ops_func_stack = 0, ops_size = 0;
+  std::uint64_t module_name = 0, module_name_size = 0;
+
+  /// Errc::not_found when the kernel has no livepatch.
+  static Result<LivepatchLayout> probe(const Types& types, const SymbolAddresses& symbols);
+};
+
+/// Reads all of it, up to three times when lists change under the reader: Errc::torn when they
+/// still do, or make no sense; Errc::corrupt beyond the caps.
+Result<LivepatchState> read_livepatch(const VirtualMemory& memory, const LivepatchLayout& layout);
+
+}  // namespace vpatch::introspect

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "vmm-agent/domain/domain.h"
+
+namespace vpatch {
+
+/// Records what is asked of it, in order, and fails where it is told to.
+class FakeDomain final : public Domain {
+ public:
+  RunState state = RunState::running;
+  bool pause_fails = false;
+  int failing_resumes = 0;  ///< the first so many
+  std::chrono::milliseconds pause_takes{0};
+
+  std::vector<std::string> calls;
+  bool resume_was_stoppable = false;
+
+  const std::string& name() const override { return name_; }
+  const std::string& identity() const override { return name_; }
+
+  Result<RunState> run_state(const qmp::CallOptions&) override { return state; }
+
+  Result<void> pause(const qmp::CallOptions&) override {
+    calls.emplace_back("pause");
+    std::this_thread::sleep_for(pause_takes);
+    if (pause_fails) {
+      return fail(Outcome::unreachable, "no answer to pause");
+    }
+    state = RunState::paused;
+    return {};
+  }
+
+  Result<void> resume(const qmp::CallOptions& options) override {
+    calls.emplace_back("resume");
+    resume_was_stoppable = resume_was_stoppable || options.stop.stop_possible();
+    if (failing_resumes > 0) {
+      --failing_resumes;
+      return fail(Outcome::unreachable, "no answer to resume");
+    }
+    state = RunState::running;
+    return {};
+  }
+
+  Result<qmp::Channel*> monitor() override { return fail(Outcome::unreachable, "none"); }
+  Result<qmp::Channel*> agent(const qmp::CallOptions&) override {
+    return fail(Outcome::unreachable, "none");
+  }
+  Result<pid_t> vmm_pid() override { return fail(Outcome::unreachable, "none"); }
+
+ private:
+  std::string name_ = "web01";
+};
+
+}  // namespace vpatch

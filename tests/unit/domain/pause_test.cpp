@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm-agent/domain/pause.h"
+
+#include <stop_token>
+#include <thread>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "fake_domain.h"
+
+namespace vpatch {
+namespace {
+
+using std::chrono::milliseconds;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+constexpr milliseconds kLongLimit{600'000};
+
+/// A real guardian, of a VM that is nowhere: whatever it does has no effect here.
+Target nowhere() {
+  Target target;
+  target.qmp = "/nonexistent/qmp";
+  return target;
+}
+
+Result<Pause> take(FakeDomain& domain, milliseconds limit = kLongLimit) {
+  return Pause::take(domain, nowhere(), limit, {}, VPATCH_PROGRAM);
+}
+
+TEST(Pause, PausesAndResumesOnce) {
+  FakeDomain domain;
+  {
+    auto pause = take(domain);
+    ASSERT_TRUE(pause) << pause.error().what;
+    EXPECT_TRUE(pause->ours());
+    EXPECT_TRUE(pause->resume());
+    EXPECT_TRUE(pause->resume());
+  }
+  EXPECT_THAT(domain.calls, ElementsAre("pause", "resume"));
+}
+
+TEST(Pause, TellsHowLongTheDomainStoodWithTheTimeOfTheCall) {
+  FakeDomain domain;
+  domain.pause_takes = milliseconds(20);
+  auto pause = take(domain);
+  ASSERT_TRUE(pause) << pause.error().what;
+  EXPECT_GE(pause->resume().value(), milliseconds(20));
+}
+
+TEST(Pause, DestructorResumes) {
+  FakeDomain domain;
+  {
+    ASSERT_TRUE(take(domain));
+  }
+  EXPECT_THAT(domain.calls, ElementsAre("pause", "resume"));
+}
+
+TEST(Pause, MovedAlongIsResumedOnce) {
+  FakeDomain domain;
+  {
+    auto pause = take(domain);
+    ASSERT_TRUE(pause) << pause.error().what;
+    const Pause moved(*std::move(pause));
+    EXPECT_TRUE(moved.ours());
+  }
+  EXPECT_THAT(domain.calls, ElementsAre("pause", "resume"));
+}
+
+TEST(Pause, OfSomebodyElseIsLeftAlone) {
+  FakeDomain domain;
+  domain.state = RunState::paused;
+  {
+    auto pause = take(domain);
+    ASSERT_TRUE(pause) << pause.error().what;
+    EXPECT_FALSE(pause->ours());
+    EXPECT_EQ(pause->resume().value().count(), 0);
+  }
+  EXPECT_THAT(domain.calls, IsEmpty());
+}
+
+TEST(Pause, IsRefusedWhenTheDomainIsShutOff) {
+  FakeDomain domain;
+  domain.state = RunState::shut_off;
+  const auto pause = take(domain);
+  ASSERT_FALSE(pause);
+  EXPECT_THAT(pause.error().what, HasSubstr("web01: cannot pause: it is shut off"));
+  EXPECT_THAT(domain.calls, IsEmpty());
+}
+
+TEST(Pause, DoesNotHappenWithoutAGuardian) {
+  for (const char* program : {"/bin/false", "/nonexistent/program"}) {
+    FakeDomain domain;
+    const auto pause = Pause::take(domain, nowhere(), kLongLimit, {}, program);
+    ASSERT_FALSE(pause) << program;
+    EXPECT_EQ(pause.error().outcome, Outcome::refused);
+    EXPECT_THAT(pause.error().what, HasSubstr("guardian"));
+    EXPECT_THAT(domain.calls, IsEmpty());
+  }
+}
+
+TEST(Pause, ThatFailsIsUndoneInCaseItTookEffect) {
+  FakeDomain domain;
+  domain.pause_fails = true;
+  const auto pause = take(domain);
+  ASSERT_FALSE(pause);
+  EXPECT_THAT(pause.error().what, HasSubstr("no answer to pause"));
+  EXPECT_THAT(domain.calls, ElementsAre("pause", "resume"));
+}
+
+TEST(Pause, ThatComesAfterItsLimitIsUndone) {
+  FakeDomain domain;
+  domain.pause_takes = milliseconds(60);
+  const auto pause = take(domain, milliseconds(30));
+  ASSERT_FALSE(pause);
+  EXPECT_THAT(pause.error().what, HasSubstr("too long"));
+  EXPECT_THAT(domain.calls, ElementsAre("pause", "resume"));
+}
+
+TEST(Pause, KnowsWhenItsLimitHasPassed) {
+  FakeDomain domain;
+  constexpr milliseconds kLimit{1500};
+  auto pause = take(domain, kLimit);
+  ASSERT_TRUE(pause) << pause.error().what;
+  std::this_thread::sleep_for(kLimit);
+  EXPECT_FALSE(pause->within_limit());
+}
+
+TEST(Pause, ResumeTriesAgain) {
+  FakeDomain domain;
+  domain.failing_resumes = 2;
+  auto pause = take(domain);
+  ASSERT_TRUE(pause) << pause.error().what;
+  EXPECT_TRUE(pause->resume());
+  EXPECT_THAT(domain.calls, ElementsAre("pause", "resume", "resume", "resume"));
+}
+
+TEST(Pause, ResumeThatFailsSaysWhatToDo) {
+  FakeDomain domain;
+  domain.failing_resumes = 1000;
+  auto pause = take(domain);
+  ASSERT_TRUE(pause) << pause.error().what;
+  const auto resumed = pause->resume();
+  ASSERT_FALSE(resumed);
+  EXPECT_EQ(resumed.error().outcome, Outcome::failed_needs_look);
+  EXPECT_THAT(resumed.error().what, HasSubstr("web01 is still paused: no answer to resume"));
+  EXPECT_THAT(resumed.error().hint, HasSubstr("virsh resume"));
+}
+
+TEST(Pause, DestructorTriesAgainAfterResumeFailed) {
+  FakeDomain domain;
+  domain.failing_resumes = 4;
+  {
+    auto pause = take(domain);
+    ASSERT_TRUE(pause) << pause.error().what;
+    EXPECT_FALSE(pause->resume());
+  }
+  EXPECT_EQ(domain.state, RunState::running);
+}
+
+TEST(Pause, AnInterruptStopsNeitherTheResumeNorTheDestructor) {
+  FakeDomain domain;
+  std::stop_source interrupt;
+  {
+    auto pause =
+        Pause::take(domain, nowhere(), kLongLimit, {.stop = interrupt.get_token()}, VPATCH_PROGRAM);
+    ASSERT_TRUE(pause) << pause.error().what;
+    interrupt.request_stop();
+  }
+  EXPECT_EQ(domain.state, RunState::running);
+  EXPECT_FALSE(domain.resume_was_stoppable);
+}
+
+TEST(Pause, AnInterruptBeforeItLeavesTheDomainAlone) {
+  FakeDomain domain;
+  std::stop_source interrupt;
+  interrupt.request_stop();
+  const auto pause =
+      Pause::take(domain, nowhere(), kLongLimit, {.stop = interrupt.get_token()}, VPATCH_PROGRAM);
+  ASSERT_FALSE(pause);
+  EXPECT_THAT(pause.error().what, HasSubstr("interrupted"));
+  EXPECT_THAT(domain.calls, IsEmpty());
+}
+
+TEST(Pause, OneGuardianServesManyPauses) {
+  FakeDomain domain;
+  auto guardian = Guardian::start(nowhere(), kLongLimit, {}, VPATCH_PROGRAM);
+  ASSERT_TRUE(guardian) << guardian.error().what;
+  for (int i = 0; i < 20; ++i) {
+    auto pause = Pause::take(domain, *guardian, {});
+    ASSERT_TRUE(pause) << pause.error().what;
+    ASSERT_TRUE(pause->resume());
+  }
+  EXPECT_EQ(domain.calls.size(), 40U);
+}
+
+}  // namespace
+}  // namespace vpatch

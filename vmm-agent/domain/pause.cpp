@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm-agent/domain/pause.h"
+
+#include <thread>
+#include <utility>
+
+#include <fmt/format.h>
+
+namespace vpatch {
+namespace {
+
+constexpr int kAttempts = 3;
+constexpr std::chrono::milliseconds kBetweenAttempts{50};
+constexpr std::chrono::seconds kResumeTimeout{5};
+
+/// Whether there is something to pause.
+Result<bool> runs(Domain& domain, const qmp::CallOptions& options) {
+  auto state = domain.run_state(options);
+  if (!state) {
+    return std::unexpected(state.error());
+  }
+  if (*state != RunState::running && *state != RunState::paused) {
+    return fail(Outcome::unreachable,
+                fmt::format("{}: cannot pause: it is {}", domain.name(), to_string(*state)));
+  }
+  return *state == RunState::running;
+}
+
+}  // namespace
+
+Result<Pause> Pause::take(Domain& domain, Guardian& guardian, const qmp::CallOptions& options) {
+  auto running = runs(domain, options);
+  if (!running) {
+    return std::unexpected(running.error());
+  }
+  return *running ? begin(domain, guardian, options) : Pause(domain);
+}
+
+Result<Pause> Pause::take(Domain& domain, const Target& target, std::chrono::milliseconds limit,
+                          const qmp::CallOptions& options, const std::string& program) {
+  auto running = runs(domain, options);
+  if (!running) {
+    return std::unexpected(running.error());
+  }
+  if (!*running) {
+    return Pause(domain);
+  }
+  auto guardian = Guardian::start(target, limit, options, program);
+  if (!guardian) {
+    return std::unexpected(std::move(guardian.error()).in_context(domain.name()));
+  }
+  auto own = std::make_unique<Guardian>(*std::move(guardian));
+  auto pause = begin(domain, *own, options);
+  if (pause) {
+    pause->own_guardian_ = std::move(own);
+  }
+  return pause;
+}
+
+Result<Pause> Pause::begin(Domain& domain, Guardian& guardian, const qmp::CallOptions& options) {
+  Pause pause(domain);
+  pause.armed_ = Clock::now();
+  if (auto armed = guardian.arm(options); !armed) {
+    return std::unexpected(std::move(armed.error()).in_context(domain.name()));
+  }
+  pause.guardian_ = &guardian;
+  pause.owed_ = true;
+  pause.asked_ = Clock::now();
+  // Not interruptible: giving up midway would leave open whether the domain is paused.
+  if (auto paused = domain.pause({.timeout = options.timeout, .stop = {}}); !paused) {
+    if (pause.resume_domain()) {
+      guardian.disarm_after_failure();
+    }
+    return std::unexpected(std::move(paused.error()));
+  }
+  if (!pause.within_limit()) {
+    static_cast<void>(pause.resume());
+    return fail(Outcome::unreachable, fmt::format("{}: it took too long to pause", domain.name()));
+  }
+  return pause;
+}
+
+Pause::Pause(Pause&& other) noexcept
+    : domain_(other.domain_),
+      own_guardian_(std::move(other.own_guardian_)),
+      guardian_(other.guardian_),
+      owed_(std::exchange(other.owed_, false)),
+      armed_(other.armed_),
+      asked_(other.asked_),
+      lasted_(other.lasted_) {}
+
+Pause::~Pause() {
+  if (owed_ && !resume()) {
+    guardian_->hand_over();
+  }
+}
+
+bool Pause::within_limit() const {
+  return !owed_ || Clock::now() < armed_ + guardian_->limit();
+}
+
+Result<std::chrono::microseconds> Pause::resume() {
+  if (owed_) {
+    if (auto resumed = resume_domain(); !resumed) {
+      return std::unexpected(std::move(resumed.error()));
+    }
+    lasted_ = std::chrono::ceil<std::chrono::microseconds>(Clock::now() - asked_);
+    guardian_->disarm();
+  }
+  return lasted_;
+}
+
+/// Pays the debt as far as the domain is concerned; the guardian is to be told.
+Result<void> Pause::resume_domain() {
+  Error error;
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    if (attempt > 0) {
+      std::this_thread::sleep_for(kBetweenAttempts);
+    }
+    auto resumed = domain_->resume({.timeout = kResumeTimeout, .stop = {}});
+    if (resumed) {
+      owed_ = false;
+      return {};
+    }
+    error = std::move(resumed.error());
+  }
+  return fail(Outcome::failed_needs_look,
+              fmt::format("{} is still paused: {}", domain_->name(), error.what),
+              "vpatch keeps trying for a while; or resume it by hand (virsh resume, or the "
+              "monitor's command cont).");
+}
+
+}  // namespace vpatch

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "vmm-agent/domain/domain.h"
+#include "vmm-agent/domain/guardian.h"
+#include "vmm-agent/error.h"
+
+namespace vpatch {
+
+/// A domain whose vCPUs do not run. If this paused it, that is a debt, which resume() pays; the
+/// destructor is the safety net, and the guardian the one below. A domain that was paused already
+/// is left so. Not thread-safe. Domain and Guardian must outlive it.
+class Pause {
+ public:
+  /// Arms the guardian, then pauses. After an error the domain runs, or the guardian sees to it.
+  static Result<Pause> take(Domain& domain, Guardian& guardian, const qmp::CallOptions& options);
+
+  /// The same with a guardian of its own, started only if there is something to pause.
+  static Result<Pause> take(Domain& domain, const Target& target, std::chrono::milliseconds limit,
+                            const qmp::CallOptions& options,
+                            const std::string& program = Guardian::kThisProgram);
+
+  Pause(Pause&& other) noexcept;
+  Pause& operator=(Pause&&) = delete;
+  ~Pause();
+
+  /// False when somebody else had paused the domain: nothing here keeps it paused, nor resumes it.
+  bool ours() const { return guardian_ != nullptr; }
+
+  /// False once the guardian may have resumed the domain (a suspended process may wake up that
+  /// late): ask before each write to the guest.
+  bool within_limit() const;
+
+  /// Lets the vCPUs run, and tells how long they did not: from before the request to pause to after
+  /// the answer to the last one, so never less than what the guest missed. Tries more than once,
+  /// and a stop token does not interrupt it. Zero for a pause that is not ours.
+  /// Outcome::failed_needs_look when the domain cannot be resumed.
+  Result<std::chrono::microseconds> resume();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  explicit Pause(Domain& domain) : domain_(&domain) {}
+  static Result<Pause> begin(Domain& domain, Guardian& guardian, const qmp::CallOptions& options);
+  Result<void> resume_domain();
+
+  Domain* domain_;
+  std::unique_ptr<Guardian> own_guardian_;
+  Guardian* guardian_ = nullptr;  ///< none: somebody else's pause
+  bool owed_ = false;
+  Clock::time_point armed_;
+  Clock::time_point asked_;
+  std::chrono::microseconds lasted_{};
+};
+
+}  // namespace vpatch

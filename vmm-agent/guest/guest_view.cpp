@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm-agent/guest/guest_view.h"
+
+#include <thread>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "introspect/memory/core_memory.h"
+#include "vmm-agent/domain/vcpu_registers.h"
+
+namespace vpatch {
+namespace {
+
+using std::chrono::steady_clock;
+
+constexpr std::chrono::seconds kBootPatience{5};
+constexpr std::chrono::milliseconds kBootRetry{100};
+
+/// Whether asking again may help: the guest boots, or changed under the reader.
+bool passing(introspect::Errc code) {
+  return code == introspect::Errc::torn || code == introspect::Errc::ambiguous;
+}
+
+}  // namespace
+
+Error from_introspect(const introspect::Error& error) {
+  std::string hint;
+  switch (error.code) {
+    case introspect::Errc::permission:
+      hint =
+          "Run vpatch as root on the host where the VM runs (it needs CAP_SYS_PTRACE). An "
+          "encrypted guest (SEV, TDX) cannot be looked into at all.";
+      break;
+    case introspect::Errc::not_found:
+      hint =
+          "Is the guest a Linux 6.0 or later, past its first second, with CONFIG_VMCORE_INFO, "
+          "CONFIG_KALLSYMS and CONFIG_DEBUG_INFO_BTF?";
+      break;
+    case introspect::Errc::torn:
+    case introspect::Errc::ambiguous:
+      hint = "The guest may be booting: try again in a moment.";
+      break;
+    case introspect::Errc::corrupt:
+    case introspect::Errc::out_of_range:
+      hint = "The guest's memory does not hold what its kernel says it does; look at its console.";
+      break;
+    case introspect::Errc::no_memory:
+    case introspect::Errc::io:
+      break;
+  }
+  return {Outcome::unreachable, error.what, std::move(hint)};
+}
+
+GuestView::GuestView(Domain* domain, std::string name, OpenedMemory opened)
+    : domain_(domain),
+      name_(std::move(name)),
+      memory_(std::move(opened.memory)),
+      backend_(opened.backend) {}
+
+Result<GuestView> GuestView::open(Domain& domain, const BootCache& cache,
+                                  const qmp::CallOptions& options) {
+  auto opened = open_guest_memory(domain, options);
+  if (!opened) {
+    return std::unexpected(std::move(opened.error()).in_context(domain.name()));
+  }
+  GuestView view(&domain, domain.name(), *std::move(opened));
+  view.kept_ = cache.load(domain.identity());
+  if (auto done = view.attach(view.kept_, options); !done) {
+    return std::unexpected(std::move(done.error()).in_context(domain.name()));
+  }
+  return view;
+}
+
+Result<GuestView> GuestView::open_core(const std::filesystem::path& path) {
+  auto core = introspect::open_core(path);
+  if (!core) {
+    return fail(Outcome::unreachable, fmt::format("{}: {}", path.string(), core.error().what),
+                "Write one with: virsh dump --memory-only --format elf DOMAIN FILE");
+  }
+  auto view = open_memory(std::make_unique<introspect::FileMemory>(std::move(core->memory)),
+                          std::move(core->vcpus), path.filename().string());
+  if (!view) {
+    return std::unexpected(std::move(view.error()).in_context(path.string()));
+  }
+  return view;
+}
+
+Result<GuestView> GuestView::open_memory(std::unique_ptr<introspect::GuestMemory> memory,
+                                         std::vector<introspect::VcpuRegisters> registers,
+                                         std::string name,
+                                         std::optional<introspect::BootFacts> known) {
+  GuestView view(nullptr, std::move(name), {std::move(memory), MemoryBackend::core});
+  view.core_registers_ = std::move(registers);
+  if (auto done = view.attach(std::move(known), {}); !done) {
+    return std::unexpected(std::move(done.error()));
+  }
+  return view;
+}
+
+Result<void> GuestView::attach(std::optional<introspect::BootFacts> known,
+                               const qmp::CallOptions& options) {
+  const auto give_up = steady_clock::now() + kBootPatience;
+  for (;;) {
+    const auto start = steady_clock::now();
+    auto kernel = introspect::GuestKernel::attach(*memory_, known);
+    bootstrap_time_ =
+        std::chrono::duration_cast<std::chrono::microseconds>(steady_clock::now() - start);
+    if (kernel) {
+      kernel_ = *std::move(kernel);
+      return {};
+    }
+    if (is_still() || !passing(kernel.error().code) || steady_clock::now() >= give_up ||
+        options.stop.stop_requested()) {
+      return std::unexpected(from_introspect(kernel.error()));
+    }
+    std::this_thread::sleep_for(kBootRetry);
+    memory_->forget();
+  }
+}
+
+Result<std::vector<introspect::VcpuRegisters>> GuestView::registers(
+    const qmp::CallOptions& options) const {
+  if (domain_ == nullptr) {
+    return core_registers_;
+  }
+  return read_registers(*domain_, options);
+}
+
+Result<void> GuestView::refresh(const qmp::CallOptions& options) {
+  if (is_still()) {
+    return {};
+  }
+  memory_->forget();
+  kernel_->forget_pages();
+  if (kernel_->still_running()) {
+    return {};
+  }
+  return attach({}, options);
+}
+
+void GuestView::keep(const BootCache& cache) const {
+  if (domain_ != nullptr && (!kept_ || *kept_ != kernel_->facts())) {
+    cache.save(domain_->identity(), kernel_->facts());
+  }
+}
+
+}  // namespace vpatch

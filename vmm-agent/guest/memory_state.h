@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "introspect/kernel/livepatch.h"
+#include "introspect/kernel/modules.h"
+#include "vmm-agent/error.h"
+#include "vmm-agent/guest/guest_state.h"
+#include "vmm-agent/guest/guest_view.h"
+
+namespace vpatch {
+
+/// The guest's state as its memory tells it: what observe() asks the guest agent for, without any
+/// help of the guest.
+struct MemoryState {
+  GuestState guest;
+  introspect::LivepatchState livepatch;  ///< empty where the kernel has none
+  std::vector<introspect::Module> modules;
+};
+
+/// Reads it, several times where the guest changes it meanwhile.
+Result<MemoryState> read_memory_state(GuestView& view);
+
+}  // namespace vpatch
