@@ -80,9 +80,9 @@ std::string label(const FunctionToChange& function, std::string_view why) {
 }
 
 /// The symbol that the kernel would take for `function`, by klp_find_object_symbol().
-std::expected<Symbol, std::string> resolve(const Symbolizer& symbols,
+std::expected<Symbol, std::string> resolve(const SymbolsNamed& symbols,
                                            const FunctionToChange& function) {
-  const auto named = symbols.named(function.object, function.name);
+  const auto named = symbols(function.object, function.name);
   if (!named) {
     return std::unexpected(label(function, named.error().what));
   }
@@ -174,7 +174,7 @@ std::vector<ForbiddenFunction> forbidden_now(const LivepatchState& state) {
   return forbidden;
 }
 
-Prediction predict_forbidden(const Symbolizer& symbols, const LivepatchState& state,
+Prediction predict_forbidden(const SymbolsNamed& symbols, const LivepatchState& state,
                              std::span<const FunctionToChange> functions, bool replace) {
   Prediction prediction;
   const Entries entries = entries_of(state);

@@ -3,14 +3,15 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "introspect/guest/stack_walk.h"
-#include "introspect/guest/symbolizer.h"
 #include "introspect/kernel/livepatch.h"
+#include "introspect/symbols/symbol.h"
 
 namespace vpatch::introspect {
 
@@ -35,6 +36,10 @@ struct FunctionToChange {
 /// unpatching, the new one. Empty without a transition.
 std::vector<ForbiddenFunction> forbidden_now(const LivepatchState& state);
 
+/// All symbols of a name in an object, as Symbolizer::named() gives them.
+using SymbolsNamed =
+    std::function<Result<std::vector<Symbol>>(std::string_view object, std::string_view name)>;
+
 /// What loading a livepatch would forbid: for each function, what is in force of it now. A replace
 /// patch also takes back all that is patched now. Functions that cannot be found, or are ambiguous,
 /// are named in `unknown`.
@@ -42,7 +47,7 @@ struct Prediction {
   std::vector<ForbiddenFunction> forbidden;
   std::vector<std::string> unknown;  ///< "object:function: why"
 };
-Prediction predict_forbidden(const Symbolizer& symbols, const LivepatchState& state,
+Prediction predict_forbidden(const SymbolsNamed& symbols, const LivepatchState& state,
                              std::span<const FunctionToChange> functions, bool replace);
 
 /// Why a task cannot be moved now.

@@ -60,7 +60,7 @@ struct Pending {
 void append_text(std::string& text, std::span<const std::byte> bytes) {
   for (const std::byte byte : bytes) {
     const auto letter = static_cast<unsigned char>(byte);
-    if ((letter >= ' ' && letter <= '~') || letter == '\n') {
+    if ((letter >= ' ' && letter <= '~') || letter == '\n' || letter == '\t') {
       text.push_back(static_cast<char>(letter));
     } else {
       text += fmt::format("\\x{:02x}", letter);

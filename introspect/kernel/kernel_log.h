@@ -18,7 +18,7 @@ struct LogRecord {
   std::uint64_t time_ns = 0;  ///< since boot, by the kernel's local clock
   std::uint8_t facility = 0;  ///< as of syslog; 0 is the kernel
   std::uint8_t level = 0;     ///< 0 emergency to 7 debug
-  std::string text;           ///< lines divided by '\n'; other unprintable bytes as \xNN
+  std::string text;           ///< lines divided by '\n'; tabs; other unprintable bytes as \xNN
 };
 
 /// What was read of it.

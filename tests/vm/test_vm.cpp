@@ -70,6 +70,9 @@ TestVm::TestVm(const std::string& name, const std::vector<std::string>& extra_fl
         fmt::format("the VM {} did not start: {}{}", name, result.out, result.err));
   }
   const auto started = boost::json::parse(result.out).as_object();
+  if (const auto* pid = started.at("pid").if_int64()) {
+    pid_ = static_cast<pid_t>(*pid);
+  }
   if (backend() == "libvirt") {
     target_.domain = name;
     return;
@@ -106,16 +109,19 @@ void TestVm::with_agent(
   use(agent, options);
 }
 
-void TestVm::monitor(const std::string& command) const {
+boost::json::value TestVm::monitor(const std::string& command,
+                                   const boost::json::object& arguments) const {
   const qmp::CallOptions options{std::chrono::seconds(20), {}};
   auto domain = open_domain(target_, options);
   auto channel = domain ? (*domain)->monitor() : std::unexpected(domain.error());
   if (!channel) {
     throw std::runtime_error(channel.error().what);
   }
-  if (auto reply = (*channel)->execute(command, {}, options); !reply) {
+  auto reply = (*channel)->execute(command, arguments, options);
+  if (!reply) {
     throw std::runtime_error(reply.error().what);
   }
+  return *std::move(reply);
 }
 
 std::string TestVm::guest(const std::string& command) const {

@@ -7,6 +7,10 @@
 #include <string>
 #include <vector>
 
+#include <boost/json/object.hpp>
+#include <boost/json/value.hpp>
+#include <sys/types.h>
+
 #include "qmp/guest_agent.h"
 #include "tests/vm/subprocess.h"
 #include "vmm-agent/domain/domain.h"
@@ -29,14 +33,17 @@ class TestVm {
 
   const std::string& name() const { return name_; }
   const Target& target() const { return target_; }
+  /// Process id of its QEMU.
+  pid_t pid() const { return pid_; }
   /// --domain NAME, or --qmp PATH --qga PATH.
   std::vector<std::string> target_flags() const;
 
   /// Runs a shell command in the guest, beside vpatch, and returns what it printed. Throws when it
   /// fails.
   std::string guest(const std::string& command) const;
-  /// Runs a command on the VM's monitor, "stop" or "cont".
-  void monitor(const std::string& command) const;
+  /// Runs a command on the VM's monitor, such as "stop" or "cont", and returns its answer.
+  boost::json::value monitor(const std::string& command,
+                             const boost::json::object& arguments = {}) const;
   /// Copies a file of the host into the guest.
   void deliver(const std::string& host_path, const std::string& guest_path) const;
   /// vpatch VERB <target flags> ARGUMENTS...
@@ -58,6 +65,7 @@ class TestVm {
 
   std::string name_;
   Target target_;
+  pid_t pid_ = -1;
 };
 
 /// The guest that all tests of vm_test share.

@@ -210,6 +210,8 @@ class Program {
     Result<void> done;
     switch (options_.verb) {
       case Verb::log:
+        view->let_go_of_domain();
+        domain.reset();
         done = print_log(*view);
         break;
       case Verb::stacks:

@@ -99,7 +99,7 @@ std::filesystem::path default_folder() {
     const char* const value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): none is set
     return value != nullptr ? value : "";
   };
-  if (const auto chosen = variable("VPATCH_CACHE"); !chosen.empty()) {
+  if (const auto chosen = variable("VPATCH_BOOT_CACHE"); !chosen.empty()) {
     return chosen;
   }
   if (geteuid() == 0) {

@@ -17,8 +17,8 @@ std::string to_text(const introspect::BootFacts& facts);
 std::optional<introspect::BootFacts> parse_boot_facts(std::string_view text);
 
 /// Keeps what was learned of each VM's boot between commands: one file a VM in a private folder,
-/// $VPATCH_CACHE, or /var/cache/vpatch for root, or $XDG_CACHE_HOME/vpatch, ~/.cache/vpatch. It is
-/// only a cache: a file that cannot be read or written costs time, never a result.
+/// $VPATCH_BOOT_CACHE, or /var/cache/vpatch for root, or $XDG_CACHE_HOME/vpatch, ~/.cache/vpatch.
+/// It is only a cache: a file that cannot be read or written costs time, never a result.
 class BootCache {
  public:
   BootCache();

@@ -54,6 +54,7 @@ Error from_introspect(const introspect::Error& error) {
 
 GuestView::GuestView(Domain* domain, std::string name, OpenedMemory opened)
     : domain_(domain),
+      identity_(domain != nullptr ? domain->identity() : std::string()),
       name_(std::move(name)),
       memory_(std::move(opened.memory)),
       backend_(opened.backend) {}
@@ -121,8 +122,11 @@ Result<void> GuestView::attach(std::optional<introspect::BootFacts> known,
 
 Result<std::vector<introspect::VcpuRegisters>> GuestView::registers(
     const qmp::CallOptions& options) const {
-  if (domain_ == nullptr) {
+  if (is_still()) {
     return core_registers_;
+  }
+  if (domain_ == nullptr) {
+    return fail(Outcome::internal, "the domain has been let go of");
   }
   return read_registers(*domain_, options);
 }
@@ -140,8 +144,8 @@ Result<void> GuestView::refresh(const qmp::CallOptions& options) {
 }
 
 void GuestView::keep(const BootCache& cache) const {
-  if (domain_ != nullptr && (!kept_ || *kept_ != kernel_->facts())) {
-    cache.save(domain_->identity(), kernel_->facts());
+  if (!is_still() && (!kept_ || *kept_ != kernel_->facts())) {
+    cache.save(identity_, kernel_->facts());
   }
 }
 

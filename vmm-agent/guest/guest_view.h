@@ -43,7 +43,11 @@ class GuestView {
   /// How long learning the kernel took: cold, or verified from the cache.
   std::chrono::microseconds bootstrap_time() const { return bootstrap_time_; }
   /// Nothing can move in what is looked at: it is a core file.
-  bool is_still() const { return domain_ == nullptr; }
+  bool is_still() const { return backend_ == MemoryBackend::core; }
+
+  /// Does without the domain from here on: memory goes on to be read, registers() fails. The
+  /// monitor of a plain QEMU takes one client at a time, and is then free for others.
+  void let_go_of_domain() { domain_ = nullptr; }
 
   /// The registers of all vCPUs, asked for once. Unordered in time against memory unless paused.
   Result<std::vector<introspect::VcpuRegisters>> registers(const qmp::CallOptions& options) const;
@@ -59,7 +63,8 @@ class GuestView {
   GuestView(Domain* domain, std::string name, OpenedMemory opened);
   Result<void> attach(std::optional<introspect::BootFacts> known, const qmp::CallOptions& options);
 
-  Domain* domain_;
+  Domain* domain_;  // null for a core file, and once let go of
+  std::string identity_;
   std::string name_;
   std::unique_ptr<introspect::GuestMemory> memory_;
   MemoryBackend backend_;

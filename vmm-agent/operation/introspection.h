@@ -15,10 +15,10 @@ namespace vpatch {
 
 /// Who would block a livepatch if it were loaded now.
 struct Forecast {
-  std::size_t tasks = 0;             ///< that were looked at
-  PendingTasks blockers;             ///< those that would hold the transition up
-  std::size_t running = 0;           ///< those that run, and would move by themselves in a moment
-  std::vector<std::string> unknown;  ///< functions that could not be held against the stacks
+  std::size_t tasks = 0;               ///< that were looked at
+  PendingTasks blockers{};             ///< those that would hold the transition up
+  std::size_t running = 0;             ///< those that run, and would move by themselves in a moment
+  std::vector<std::string> unknown{};  ///< functions that could not be held against the stacks
 };
 
 /// A moment in the guest's life, to hold a later one against.

@@ -178,8 +178,11 @@ Result<StacksReport> read_stacks(GuestView& view, Domain* domain, const Target& 
         from_introspect(std::move(state.error()).in_context("read the livepatch state")));
   }
   const LivepatchFile& file = *options.blocking;
-  auto prediction = introspect::predict_forbidden(symbols, *state, functions_of(file),
-                                                  file.contents ? file.contents->replace : false);
+  auto prediction = introspect::predict_forbidden(
+      [&symbols](std::string_view object, std::string_view name) {
+        return symbols.named(object, name);
+      },
+      *state, functions_of(file), file.contents ? file.contents->replace : false);
   report.unknown = std::move(prediction.unknown);
   if (!file.contents) {
     report.unknown.push_back("what the file changes: " + file.contents_unknown);

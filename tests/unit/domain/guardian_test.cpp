@@ -61,7 +61,7 @@ TEST_F(GuardianTest, ResumesWhenItsParentIsKilled) {
 
 TEST_F(GuardianTest, ResumesAPauseThatOutlastsItsLimitByEndingItsParent) {
   start_holder("paused", kShortLimit);
-  EXPECT_TRUE(qemu_.resumes());
+  ASSERT_TRUE(qemu_.resumes());
   EXPECT_EQ(holder_->wait(), -SIGKILL);
   EXPECT_TRUE(guardian_->ends());
 }
