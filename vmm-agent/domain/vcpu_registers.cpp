@@ -3,11 +3,9 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <charconv>
 #include <cstdint>
 #include <optional>
-#include <utility>
 
 #include <boost/json.hpp>
 #include <fmt/format.h>
