@@ -25,7 +25,7 @@ struct VmcoreinfoText {
   std::optional<std::uint64_t> kernel_offset;  ///< KERNELOFFSET: KASLR's shift of the kernel, bytes
   std::optional<std::int64_t> phys_base;       ///< NUMBER(phys_base), x86: see kernel_phys()
   std::optional<std::uint64_t> uts_name_offset;  ///< OFFSET(uts_namespace.name), Linux 5.11 on
-  std::optional<std::uint64_t> five_levels;  ///< NUMBER(pgtable_l5_enabled): 1 with LA57
+  std::optional<std::uint64_t> five_levels;      ///< NUMBER(pgtable_l5_enabled): 1 with LA57
   std::optional<std::uint64_t> sme_mask;  ///< NUMBER(sme_mask): not 0 where AMD encrypts memory
   std::map<std::string, GuestVirtAddr, std::less<>> symbols;  ///< SYMBOL(...), KASLR included
 

@@ -2,6 +2,7 @@
 #include "introspect/guest/blockers.h"
 
 #include <algorithm>
+#include <numeric>
 #include <optional>
 #include <set>
 #include <unordered_map>
@@ -120,6 +121,41 @@ void add_replaced(const LivepatchState& state, const Entries& entries,
   }
 }
 
+/// Finds the forbidden function that holds an address.
+class ForbiddenCode {
+ public:
+  explicit ForbiddenCode(std::span<const ForbiddenFunction> functions) : functions_(functions) {
+    order_.resize(functions.size());
+    std::iota(order_.begin(), order_.end(), std::size_t{0});
+    std::ranges::sort(order_, {}, [&](std::size_t index) { return start(index); });
+    GuestVirtAddr reach;
+    for (const std::size_t index : order_) {
+      reach = std::max(reach, functions_[index].code.end());
+      reach_.push_back(reach);
+    }
+  }
+
+  /// Its index; nothing when the address is in none.
+  std::optional<std::size_t> find(GuestVirtAddr address) const {
+    const auto after = std::ranges::upper_bound(order_, address, {},
+                                                [&](std::size_t index) { return start(index); });
+    for (auto at = static_cast<std::size_t>(after - order_.begin());
+         at > 0 && reach_[at - 1] > address; --at) {
+      if (functions_[order_[at - 1]].code.holds(address, 1)) {
+        return order_[at - 1];
+      }
+    }
+    return std::nullopt;
+  }
+
+ private:
+  GuestVirtAddr start(std::size_t index) const { return functions_[index].code.start(); }
+
+  std::span<const ForbiddenFunction> functions_;
+  std::vector<std::size_t> order_;    // by where they start
+  std::vector<GuestVirtAddr> reach_;  // how far any up to this one of order_ goes
+};
+
 std::optional<BlockReason> reason_without_stack(const TaskStack& stack) {
   switch (stack.activity) {
     case Activity::asleep:
@@ -199,24 +235,11 @@ Prediction predict_forbidden(const SymbolsNamed& symbols, const LivepatchState& 
 
 std::vector<Blocker> find_blockers(std::span<const TaskStack> tasks,
                                    std::span<const ForbiddenFunction> forbidden) {
-  // Only addresses inside of any forbidden code are held against each of them.
-  GuestVirtAddr low(UINT64_MAX);
-  GuestVirtAddr high(0);
-  for (const ForbiddenFunction& function : forbidden) {
-    low = std::min(low, function.code.start());
-    high = std::max(high, function.code.end());
-  }
+  const ForbiddenCode code(forbidden);
   const auto on_stack = [&](const TaskStack& stack) -> std::optional<Blocker> {
     for (std::size_t frame = 0; frame < stack.trace.frames.size(); ++frame) {
-      const GuestVirtAddr address = stack.trace.frames[frame].address;
-      if (address < low || address >= high) {
-        continue;
-      }
-      const auto hit = std::ranges::find_if(
-          forbidden, [&](const auto& function) { return function.code.holds(address, 1); });
-      if (hit != forbidden.end()) {
-        return Blocker{0, BlockReason::on_stack, frame,
-                       static_cast<std::size_t>(hit - forbidden.begin())};
+      if (const auto function = code.find(stack.trace.frames[frame].address)) {
+        return Blocker{0, BlockReason::on_stack, frame, *function};
       }
     }
     return std::nullopt;

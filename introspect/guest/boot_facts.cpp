@@ -17,10 +17,11 @@ namespace {
 template <class T, class Look>
 Result<T> remembered(BootFacts::Table<T>& table, const std::string& key, const Look& look) {
   if (const auto known = table.find(key); known != table.end()) {
-    if (!known->second) {
+    const std::optional<T>& answer = known->second;
+    if (!answer) {
       return fail(Errc::not_found, fmt::format("this kernel has no {}", key));
     }
-    return *known->second;
+    return *answer;
   }
   Result<T> found = look();
   if (found) {

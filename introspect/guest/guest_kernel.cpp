@@ -89,14 +89,10 @@ Result<void> GuestKernel::probe() {
       return std::unexpected(Error(*error).in_context("learn the kernel's layout"));
     }
   }
-  layouts_ = KernelLayouts{*std::move(cpus),
-                           *std::move(tasks),
-                           *std::move(modules),
-                           HealthLayout::probe(*names_, *names_),
-                           LivepatchLayout::probe(*names_, *names_),
-                           LogLayout::probe(*names_, *names_),
-                           OrcFormat::probe(*names_),
-                           probe_unwind(*names_)};
+  layouts_ = std::make_unique<const KernelLayouts>(KernelLayouts{
+      *std::move(cpus), *std::move(tasks), *std::move(modules),
+      HealthLayout::probe(*names_, *names_), LivepatchLayout::probe(*names_, *names_),
+      LogLayout::probe(*names_, *names_), OrcFormat::probe(*names_), probe_unwind(*names_)});
   return {};
 }
 
@@ -201,8 +197,8 @@ const OrcTables* GuestKernel::orc_tables(std::span<const Module> modules) const 
     }
   }
   if (!orc_ || wanted != orc_locations_) {
-    orc_locations_ = wanted;
-    orc_.emplace(space_, *layouts_->orc, std::move(wanted));
+    orc_.emplace(space_, *layouts_->orc, wanted);
+    orc_locations_ = std::move(wanted);
   }
   return &*orc_;
 }

@@ -79,7 +79,7 @@ class GuestKernel {
   std::unique_ptr<BootFacts> facts_;
   AddressSpace space_;
   std::unique_ptr<KernelNames> names_;
-  std::optional<KernelLayouts> layouts_;
+  std::unique_ptr<const KernelLayouts> layouts_;
   bool from_cache_ = false;
   mutable std::vector<OrcTableLocation> orc_locations_;  // what orc_ was made for
   mutable std::optional<OrcTables> orc_;

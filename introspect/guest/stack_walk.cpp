@@ -11,6 +11,7 @@ namespace vpatch::introspect {
 namespace {
 
 constexpr std::size_t kTasksAtOnce = 256;
+constexpr std::size_t kMaxFramesInAll = std::size_t{16} << 20U;
 constexpr std::uint64_t kMaxStack = std::uint64_t{64} << 10;
 
 /// The copy of one task's stack, from its saved stack pointer to its end.
@@ -258,9 +259,19 @@ Result<Look> look_at_stacks(GuestKernel& kernel, const LookOptions& options) {
     }
   }
   Walker walker(kernel, options, look.cpus, kernel.orc_tables(look.modules));
+  std::size_t frames = 0;
   for (std::size_t first = 0; first < look.tasks.size(); first += kTasksAtOnce) {
     const std::size_t count = std::min(kTasksAtOnce, look.tasks.size() - first);
-    walker.walk(std::span(look.tasks).subspan(first, count));
+    const auto some = std::span(look.tasks).subspan(first, count);
+    walker.walk(some);
+    for (const TaskStack& one : some) {
+      frames += one.trace.frames.size();
+    }
+    if (frames > kMaxFramesInAll) {
+      look.tasks.resize(first + count);
+      look.incomplete = true;
+      look.why = "the guest shows more stack frames than are believed";
+    }
   }
   return look;
 }

@@ -15,7 +15,7 @@ namespace vpatch::introspect {
 namespace {
 
 /// IRQ_STACK_SIZE of x86-64, for kernels whose type information leaves struct irq_stack out.
-constexpr std::uint64_t kIrqStackSize = 16 * 1024;
+constexpr std::uint64_t kIrqStackSize = std::uint64_t{16} * 1024;
 
 constexpr std::array<std::string_view, 6> kExceptionStacks = {
     "DF_stack", "NMI_stack", "DB_stack", "MCE_stack", "VC_stack", "VC2_stack"};

@@ -40,7 +40,7 @@ Result<HealthLayout> HealthLayout::probe(const Types& types, const SymbolAddress
   layout.xtime_sec = probe.offset("timekeeper", "xtime_sec");
   layout.offs_boot = probe.offset("timekeeper", "offs_boot");
   layout.panic_cpu = probe.optional_symbol("panic_cpu");
-  return std::move(probe).finish(std::move(layout));
+  return std::move(probe).finish(layout);
 }
 
 Result<Health> read_health(const VirtualMemory& memory, const HealthLayout& layout) {

@@ -22,7 +22,7 @@
 namespace vpatch::introspect {
 namespace {
 
-constexpr std::uint64_t kMaxRing = std::uint64_t{256} << 20U;
+constexpr std::uint64_t kMaxRing = std::uint64_t{64} << 20U;
 constexpr std::uint64_t kIdMask = (std::uint64_t{1} << 62U) - 1;
 constexpr std::uint64_t kChunk = 256;
 constexpr std::uint64_t kBlockHeader = sizeof(std::uint64_t);
@@ -349,7 +349,7 @@ Result<LogLayout> LogLayout::probe(const Types& types, const SymbolAddresses& sy
   layout.level_bits = level.bit_size;
   layout.size_bits = probe.offset("prb_data_ring", "size_bits");
   layout.data = probe.offset("prb_data_ring", "data");
-  return std::move(probe).finish(std::move(layout));
+  return std::move(probe).finish(layout);
 }
 
 Result<KernelLog> read_kernel_log(const VirtualMemory& memory, const LogLayout& layout,

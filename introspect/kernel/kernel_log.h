@@ -50,7 +50,7 @@ struct LogLayout {
 /// guest has rebooted), the answer has no records.
 ///
 /// Errc::corrupt when the ring makes no sense, Errc::torn when it moved too fast to be read. Memory
-/// is bounded by the ring, and that by 256 MiB.
+/// is bounded by the ring, and that by 64 MiB.
 Result<KernelLog> read_kernel_log(const VirtualMemory& memory, const LogLayout& layout,
                                   std::uint64_t from = 0, std::size_t max = 1'000'000);
 

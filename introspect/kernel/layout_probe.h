@@ -11,9 +11,9 @@
 namespace vpatch::introspect {
 
 /// The largest size of a structure that is copied whole.
-inline constexpr std::uint64_t kMaxStructSize = 64 * 1024;
+inline constexpr std::uint64_t kMaxStructSize = std::uint64_t{64} * 1024;
 /// The largest offset of a member, and the largest size of one; cpu_entry_area has 240 KiB.
-inline constexpr std::uint64_t kMaxMemberOffset = 1024 * 1024;
+inline constexpr std::uint64_t kMaxMemberOffset = std::uint64_t{1024} * 1024;
 
 /// Collects what a layout is made of. The first answer that is missing or makes no sense is kept
 /// as the error of them all; from then on every answer is zero, so that a layout's probe() is a

@@ -257,7 +257,7 @@ Result<LivepatchLayout> LivepatchLayout::probe(const Types& types, const SymbolA
   const Member name = probe.member("module", "name");
   layout.module_name = name.offset();
   layout.module_name_size = name.size();
-  return std::move(probe).finish(std::move(layout));
+  return std::move(probe).finish(layout);
 }
 
 Result<LivepatchState> read_livepatch(const VirtualMemory& memory, const LivepatchLayout& layout) {

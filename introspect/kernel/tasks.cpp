@@ -24,7 +24,7 @@ constexpr std::uint32_t kShownAsSleep = 0x9000;  // TASK_RTLOCK_WAIT, TASK_FROZE
 constexpr std::string_view kStateLetters = "RSDTtXZPI";
 
 /// THREAD_SIZE of x86-64 without KASAN.
-constexpr std::uint64_t kUsualStackSize = 16 * 1024;
+constexpr std::uint64_t kUsualStackSize = std::uint64_t{16} * 1024;
 /// How many task_structs read_again() copies at a time.
 constexpr std::size_t kBatch = 256;
 
@@ -267,7 +267,7 @@ Result<TaskLayout> TaskLayout::probe(const Types& types, const SymbolAddresses& 
   layout.nivcsw = of_task("nivcsw");
   layout.start_time = of_task("start_time");
   layout.patch_state = probe.optional_offset("task_struct", "patch_state");
-  return std::move(probe).finish(std::move(layout));
+  return std::move(probe).finish(layout);
 }
 
 Result<TaskList> read_tasks(const VirtualMemory& memory, const TaskLayout& layout,

@@ -15,8 +15,8 @@
 
 namespace vpatch::introspect {
 
-/// The largest number of tasks believed (PID_MAX_LIMIT on 64-bit).
-inline constexpr std::size_t kMaxTasks = std::size_t{4} << 20U;
+/// The largest number of tasks believed: far more than guests run, little enough for our memory.
+inline constexpr std::size_t kMaxTasks = std::size_t{512} << 10U;
 
 /// One thread of the guest, as its task_struct says; a copy made while the guest may have moved.
 struct Task {

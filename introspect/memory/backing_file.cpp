@@ -50,15 +50,16 @@ Result<std::optional<FileExtent>> next_data(int fd, std::uint64_t from, std::uin
   if (!start) {
     return std::unexpected(start.error());
   }
-  if (!*start) {
+  const std::optional<std::uint64_t> data = *start;
+  if (!data) {
     return std::nullopt;
   }
-  const off_t hole = ::lseek(fd, static_cast<off_t>(**start), SEEK_HOLE);
+  const off_t hole = ::lseek(fd, static_cast<off_t>(*data), SEEK_HOLE);
   if (hole < 0) {
-    return FileExtent{**start, end};
+    return FileExtent{*data, end};
   }
   // The data may have been given back between the two calls; one page is then looked at in vain.
-  return FileExtent{**start, std::clamp(static_cast<std::uint64_t>(hole), **start + 1, end)};
+  return FileExtent{*data, std::clamp(static_cast<std::uint64_t>(hole), *data + 1, end)};
 }
 
 }  // namespace vpatch::introspect

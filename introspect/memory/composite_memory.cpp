@@ -91,7 +91,11 @@ Result<std::optional<PhysRange>> CompositeMemory::next_populated(GuestPhysAddr f
     }
     auto found = parts_[owners_[region]]->next_populated(std::max(page, ranges_[region].start()));
     // An answer past this region is left for its own turn: another part may come before it.
-    if (!found || (*found && (*found)->start() < ranges_[region].end())) {
+    if (!found) {
+      return found;
+    }
+    const std::optional<PhysRange>& run = *found;
+    if (run && run->start() < ranges_[region].end()) {
       return found;
     }
   }

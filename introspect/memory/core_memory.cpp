@@ -222,8 +222,8 @@ Result<Contents> contents_of(int fd) {
       if (!region) {
         return std::unexpected(std::move(region).error());
       }
-      if (*region) {
-        found.regions.push_back(**region);
+      if (const std::optional<FileRegion>& ram = *region) {
+        found.regions.push_back(*ram);
       }
     }
   }
@@ -244,7 +244,7 @@ Result<CoreFile> open_core(const std::filesystem::path& path) {
   if (!contents) {
     return std::unexpected(std::move(contents).error());
   }
-  auto memory = FileMemory::create(*std::move(fd), std::move(contents->regions));
+  auto memory = FileMemory::create(*std::move(fd), contents->regions);
   if (!memory) {
     return std::unexpected(std::move(memory).error().in_context("place the core's RAM"));
   }

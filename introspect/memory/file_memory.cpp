@@ -34,6 +34,7 @@ Result<FileMemory> FileMemory::create(UniqueFd fd, const std::vector<FileRegion>
     return std::unexpected(size.error());
   }
   std::vector<PlacedRegion> placed;
+  placed.reserve(regions.size());
   for (const FileRegion& region : regions) {
     placed.push_back({region.start, region.size, region.file_offset});
   }
@@ -128,10 +129,10 @@ Result<std::optional<PhysRange>> FileMemory::next_populated(GuestPhysAddr from) 
     if (!data) {
       return std::unexpected(data.error());
     }
-    if (*data) {
+    if (const std::optional<FileExtent>& extent = *data) {
       // Pages are counted from the region's start, which may lie anywhere in a page of the file.
-      const std::uint64_t first = ((*data)->start - place) / kPageSize * kPageSize;
-      const std::uint64_t past = ((*data)->end - place + kPageSize - 1) / kPageSize * kPageSize;
+      const std::uint64_t first = (extent->start - place) / kPageSize * kPageSize;
+      const std::uint64_t past = (extent->end - place + kPageSize - 1) / kPageSize * kPageSize;
       return PhysRange::between(GuestPhysAddr(range.start().value() + first),
                                 GuestPhysAddr(range.start().value() + past));
     }

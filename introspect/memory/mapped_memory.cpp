@@ -115,11 +115,12 @@ Result<std::optional<MappedMemory::Pages>> MappedMemory::learn(std::size_t regio
   if (!data) {
     return std::unexpected(data.error());
   }
-  if (!*data) {
+  const auto& extent = *data;
+  if (!extent) {
     return std::nullopt;
   }
-  const Pages pages{((*data)->start - place) / kPageSize,
-                    ((*data)->end - place + kPageSize - 1) / kPageSize};
+  const Pages pages{(extent->start - place) / kPageSize,
+                    (extent->end - place + kPageSize - 1) / kPageSize};
   mappings_[region].learn(pages);
   return pages;
 }
@@ -147,12 +148,13 @@ Result<void> MappedMemory::read(GuestPhysAddr address, std::span<std::byte> into
       if (!data) {
         return std::unexpected(data.error());
       }
-      if (*data && **data <= found->place) {
+      const std::optional<std::uint64_t> start = *data;
+      if (start && *start <= found->place) {
         // Only this page: how far its data goes would take the kernel a look at all of it.
         mappings_[found->region].learn({page, page + 1});
         continue;
       }
-      size = *data ? **data - found->place : wanted;
+      size = start ? *start - found->place : wanted;
       std::memset(into.data(), 0, size);
     }
     into = into.subspan(size);
@@ -179,9 +181,9 @@ Result<std::optional<PhysRange>> MappedMemory::next_populated(GuestPhysAddr from
     if (!data) {
       return std::unexpected(data.error());
     }
-    if (*data) {
-      return PhysRange::between(GuestPhysAddr(start.value() + (*data)->first * kPageSize),
-                                GuestPhysAddr(start.value() + (*data)->past * kPageSize));
+    if (const std::optional<Pages>& pages = *data) {
+      return PhysRange::between(GuestPhysAddr(start.value() + pages->first * kPageSize),
+                                GuestPhysAddr(start.value() + pages->past * kPageSize));
     }
   }
   return std::nullopt;

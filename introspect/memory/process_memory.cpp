@@ -135,6 +135,7 @@ void ProcessMemory::transfer_together(std::span<Transfer> all) const {
     const Transfer& one = all[index];
     local[index] = {one.into.data(), one.into.size()};
     // The kernel wants its type for it; it is never followed here.
+    // NOLINTNEXTLINE(performance-no-int-to-ptr)
     remote[index] = {reinterpret_cast<void*>(one.from.value()), one.into.size()};
   }
   for (std::size_t next = 0; next < all.size();) {
@@ -211,10 +212,10 @@ Result<std::optional<PhysRange>> ProcessMemory::next_populated(GuestPhysAddr fro
     if (!run) {
       return std::unexpected(run.error());
     }
-    if (*run) {
-      const std::uint64_t first = (*run)->start().value() - place;
+    if (const auto& found = *run) {
+      const std::uint64_t first = found->start().value() - place;
       return PhysRange::between(GuestPhysAddr(range.start().value() + first),
-                                GuestPhysAddr(range.start().value() + first + (*run)->size()));
+                                GuestPhysAddr(range.start().value() + first + found->size()));
     }
   }
   return std::nullopt;

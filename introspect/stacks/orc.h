@@ -89,7 +89,8 @@ class OrcTables {
   /// `memory` must outlive this object. Tables that are too large or run past 64 bits are left
   /// out: addresses in their text then have no entry. One whose text is empty or overlaps an
   /// earlier one's text counts for nothing.
-  OrcTables(const VirtualMemory& memory, OrcFormat format, std::vector<OrcTableLocation> tables);
+  OrcTables(const VirtualMemory& memory, OrcFormat format,
+            const std::vector<OrcTableLocation>& tables);
   ~OrcTables();
   OrcTables(OrcTables&&) noexcept;
   OrcTables& operator=(OrcTables&&) noexcept;

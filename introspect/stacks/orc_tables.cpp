@@ -172,7 +172,7 @@ struct OrcTables::Impl {
 };
 
 OrcTables::OrcTables(const VirtualMemory& memory, OrcFormat format,
-                     std::vector<OrcTableLocation> tables)
+                     const std::vector<OrcTableLocation>& tables)
     : impl_(new Impl{memory, format}) {
   std::uint32_t entries_left = kMaxOrcEntries;
   for (const OrcTableLocation& table : tables) {

@@ -25,13 +25,13 @@ struct StackArea {
 /// Why a trace proves nothing; the kernel's rule (arch_stack_walk_reliable() in
 /// arch/x86/kernel/stacktrace.c) made more detailed.
 enum class Unreliable : std::uint8_t {
-  none,         ///< it is reliable: every frame is accounted for down to the end marker
-  no_orc,       ///< an address in kernel text without ORC entry, or its table is unreadable
-  undefined,    ///< the entry says that the frame cannot be unwound, or needs a lost register
-  bad_address,  ///< a return address outside of known kernel text: 0, or generated code
-  bad_stack,    ///< a frame outside of its stack, or one that does not move towards its end
-  unreadable,   ///< stack memory could not be read
-  trampoline,   ///< a return trampoline of kretprobe, rethook or function graph
+  none,            ///< it is reliable: every frame is accounted for down to the end marker
+  no_orc,          ///< an address in kernel text without ORC entry, or its table is unreadable
+  undefined,       ///< the entry says that the frame cannot be unwound, or needs a lost register
+  bad_address,     ///< a return address outside of known kernel text: 0, or generated code
+  bad_stack,       ///< a frame outside of its stack, or one that does not move towards its end
+  unreadable,      ///< stack memory could not be read
+  trampoline,      ///< a return trampoline of kretprobe, rethook or function graph
   too_long,        ///< more frames than kMaxFrames
   running,         ///< it ran, or moved, while its stack was read
   no_stack,        ///< the task has no stack any more

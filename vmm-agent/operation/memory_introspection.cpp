@@ -77,6 +77,9 @@ Result<Forecast> MemoryIntrospection::forecast(const LivepatchFile& file,
                     .blockers = {},
                     .running = report->running,
                     .unknown = std::move(report->unknown)};
+  if (report->incomplete) {
+    forecast.unknown.push_back("tasks that are missing from the list: " + report->why_incomplete);
+  }
   for (NamedStack& stack : report->stacks) {
     ++forecast.blockers.count;
     if (forecast.blockers.first.size() < kBlockersShown) {
