@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // A livepatch file of any bytes. Seeds: real modules of the guest images.
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-#include <vector>
-
+#include "tests/fuzz/fuzz_input.h"
 #include "vmm-agent/patch/livepatch_file.h"
+
+/// `./dev fuzz` adds real modules.
+std::vector<vpatch::fuzz::Bytes> vpatch::fuzz::seeds() {
+  return {};
+}
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   std::vector<std::byte> bytes(size);

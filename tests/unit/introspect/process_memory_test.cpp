@@ -37,7 +37,9 @@ class Child {
     if (pid_ == 0) {
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);
       prepare();
-      static_cast<void>(::write(ends[1], "x", 1));
+      if (::write(ends[1], "x", 1) != 1) {
+        ::_exit(1);
+      }
       for (;;) {
         ::pause();
       }
