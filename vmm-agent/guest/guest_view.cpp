@@ -99,7 +99,7 @@ Result<GuestView> GuestView::open_memory(std::unique_ptr<introspect::GuestMemory
   return view;
 }
 
-Result<void> GuestView::attach(std::optional<introspect::BootFacts> known,
+Result<void> GuestView::attach(const std::optional<introspect::BootFacts>& known,
                                const qmp::CallOptions& options) {
   const auto give_up = steady_clock::now() + kBootPatience;
   for (;;) {

@@ -61,7 +61,8 @@ class GuestView {
 
  private:
   GuestView(Domain* domain, std::string name, OpenedMemory opened);
-  Result<void> attach(std::optional<introspect::BootFacts> known, const qmp::CallOptions& options);
+  Result<void> attach(const std::optional<introspect::BootFacts>& known,
+                      const qmp::CallOptions& options);
 
   Domain* domain_;  // null for a core file, and once let go of
   std::string identity_;

@@ -64,11 +64,12 @@ class PrivateSlot final : public GuestMemory {
     if (!run) {
       return std::unexpected(run.error());
     }
-    if (!*run) {
+    const auto& found = *run;
+    if (!found) {
       return std::nullopt;
     }
-    const GuestPhysAddr start(range().start().value() + ((*run)->start().value() - base));
-    return PhysRange::make(start, (*run)->size());
+    const GuestPhysAddr start(range().start().value() + (found->start().value() - base));
+    return PhysRange::make(start, found->size());
   }
 
  private:

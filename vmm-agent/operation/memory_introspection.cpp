@@ -82,7 +82,7 @@ Result<Forecast> MemoryIntrospection::forecast(const LivepatchFile& file,
   }
   for (NamedStack& stack : report->stacks) {
     ++forecast.blockers.count;
-    if (forecast.blockers.first.size() < kBlockersShown) {
+    if (stack.blocks && forecast.blockers.first.size() < kBlockersShown) {
       PendingTask task{.tid = stack.task.tid,
                        .name = stack.task.name,
                        .state = std::string(1, stack.task.state_letter()),

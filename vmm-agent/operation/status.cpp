@@ -81,7 +81,7 @@ Result<void> add_pending(GuestView& view, bool paused, const introspect::Livepat
   if (!look) {
     return std::unexpected(from_introspect(look.error()));
   }
-  TransitionProgress progress{.patch = livepatch.patches.at(*livepatch.transition).name,
+  TransitionProgress progress{.patch = livepatch.patches.at(livepatch.transition.value_or(0)).name,
                               .patching = livepatch.target_state != 0,
                               .tasks = look->tasks.size(),
                               .moved = 0,
@@ -100,6 +100,7 @@ Result<void> add_pending(GuestView& view, bool paused, const introspect::Livepat
   const auto forbidden = introspect::forbidden_now(livepatch);
   const auto blockers = introspect::find_blockers(waiting, forbidden);
   std::vector<PendingTask> tasks;
+  tasks.reserve(waiting.size());
   for (const introspect::TaskStack& stack : waiting) {
     tasks.push_back(pending_task(stack, symbols));
   }

@@ -137,12 +137,13 @@ Reading<std::vector<PatchedObject>> KlpReader::read_objects(Place array) {
   while (true) {
     const auto place = walk.next();
     if (!place) return std::unexpected(place.error());
-    if (!*place) break;
+    const auto& object = *place;
+    if (!object) break;
     if (places.size() == kMaxObjects) {
       return stop_corrupt(fmt::format("more than {} objects", kMaxObjects));
     }
-    places.push_back(**place);
-    const auto functions = data_array(**place + klp_object::kFuncs, "klp_object.funcs");
+    places.push_back(*object);
+    const auto functions = data_array(*object + klp_object::kFuncs, "klp_object.funcs");
     if (!functions) return std::unexpected(functions.error());
   }
   for (const Place place : places) {
@@ -157,8 +158,8 @@ Reading<PatchedObject> KlpReader::read_object(Place object) {
   PatchedObject result;
   const auto name = read_pointer(module_, object + klp_object::kName);
   if (!name) return std::unexpected(name.error());
-  if (*name) {
-    auto text = read_string(module_, **name);
+  if (const auto& place = *name) {
+    auto text = read_string(module_, *place);
     if (!text) return std::unexpected(text.error());
     if (!is_module_name(*text)) {
       return stop_corrupt(fmt::format("an object named \"{}\", which no module can be", *text));
@@ -204,11 +205,12 @@ Reading<std::vector<PatchedFunction>> KlpReader::read_functions(Place array) {
   while (true) {
     const auto place = walk.next();
     if (!place) return std::unexpected(place.error());
-    if (!*place) return functions;
+    const auto& entry = *place;
+    if (!entry) return functions;
     if (++functions_ > kMaxFunctions) {
       return stop_corrupt(fmt::format("more than {} functions", kMaxFunctions));
     }
-    auto function = read_function(**place);
+    auto function = read_function(*entry);
     if (!function) return std::unexpected(function.error());
     functions.push_back(std::move(*function));
   }
@@ -217,10 +219,11 @@ Reading<std::vector<PatchedFunction>> KlpReader::read_functions(Place array) {
 Reading<PatchedFunction> KlpReader::read_function(Place function) {
   const auto name = read_pointer(module_, function + klp_func::kOldName);
   if (!name) return std::unexpected(name.error());
-  if (!*name) {
+  const auto& place = *name;
+  if (!place) {
     return stop_corrupt(fmt::format("the function at {} has no name", describe(module_, function)));
   }
-  auto text = read_string(module_, **name);
+  auto text = read_string(module_, *place);
   if (!text) return std::unexpected(text.error());
   const auto position = read_number(module_, function + klp_func::kOldSympos, 8);
   if (!position) return std::unexpected(position.error());

@@ -54,7 +54,8 @@ bool points_to_data(const ElfModule& module, const ElfRelocation& relocation) {
   const auto target = target_of(module, relocation);
   // A broken pointer stays: if this is the patch, reading it says what is wrong.
   if (!target) return true;
-  return target->place && !module.section(target->place->section).is_code();
+  const auto& place = target->place;
+  return place && !module.section(place->section).is_code();
 }
 
 /// The places that look like a klp_patch from inside, in order.
@@ -103,9 +104,10 @@ Reading<Place> find_klp_patch(const ElfModule& module) {
   const auto calling = calling_sections(module);
   if (calling.empty()) return stop_unknown("its code does not call klp_enable_patch()");
   const auto this_module = module.find_loaded(kThisModule);
-  if (!this_module || !*this_module) return stop_unknown("it has no section for its struct module");
+  const auto section_index = this_module ? *this_module : std::nullopt;
+  if (!section_index) return stop_unknown("it has no section for its struct module");
 
-  const auto shaped = shaped_like_patch(module, **this_module);
+  const auto shaped = shaped_like_patch(module, *section_index);
   std::vector<Place> found;
   for (const std::uint32_t section : calling) {
     for (const auto& relocation : module.relocations(section)) {

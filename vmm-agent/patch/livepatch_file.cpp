@@ -43,8 +43,9 @@ Result<ByteView> find_elf(ByteView file, bool& is_signed) {
   if (auto identity = check_elf_identity(file); !identity) return std::unexpected(identity.error());
   const auto signature = find_module_signature(file);
   if (!signature) return std::unexpected(signature.error());
-  is_signed = signature->has_value();
-  const auto elf = is_signed ? file.slice(0, (*signature)->begin) : file;
+  const auto& appended = *signature;
+  is_signed = appended.has_value();
+  const auto elf = appended ? file.slice(0, appended->begin) : file;
   if (!elf) return refuse_corrupt("the signature leaves no room for the module");
   const auto end = measure_elf(*elf);
   if (!end) return std::unexpected(end.error());
@@ -62,11 +63,12 @@ Result<ByteView> find_elf(ByteView file, bool& is_signed) {
 Result<ByteView> loaded_section(const ElfModule& module, std::string_view name) {
   const auto index = module.find_loaded(name);
   if (!index) return std::unexpected(index.error());
-  if (!*index) {
+  const auto& section = *index;
+  if (!section) {
     return fail(Outcome::refused, fmt::format("not a kernel module: it has no {} section", name),
                 kUseKbuild);
   }
-  return module.section(**index).bytes;
+  return module.section(*section).bytes;
 }
 
 /// A value that is shown and compared, so it must be plain text.
