@@ -81,9 +81,8 @@ std::string label(const FunctionToChange& function, std::string_view why) {
 }
 
 /// The symbol that the kernel would take for `function`, by klp_find_object_symbol().
-std::expected<Symbol, std::string> resolve(const SymbolsNamed& symbols,
+std::expected<Symbol, std::string> resolve(const Result<std::vector<Symbol>>& named,
                                            const FunctionToChange& function) {
-  const auto named = symbols(function.object, function.name);
   if (!named) {
     return std::unexpected(label(function, named.error().what));
   }
@@ -201,7 +200,10 @@ std::vector<ForbiddenFunction> forbidden_now(const LivepatchState& state) {
       continue;
     }
     for (const PatchedFunction& function : object.functions) {
-      const auto code = unpatching ? new_code(function) : code_below(entries, older, function);
+      auto code = unpatching ? new_code(function) : code_below(entries, older, function);
+      if (!code) {
+        code = old_code(function);  // what lies below cannot be told: never nothing at all
+      }
       if (code) {
         forbidden.push_back({object.name, function.name, *code});
       }
@@ -215,7 +217,11 @@ Prediction predict_forbidden(const SymbolsNamed& symbols, const LivepatchState& 
   Prediction prediction;
   const Entries entries = entries_of(state);
   for (const FunctionToChange& function : functions) {
-    const auto symbol = resolve(symbols, function);
+    const auto named = symbols(function.object, function.name);
+    if (function.object != "vmlinux" && !named && named.error().code == Errc::not_found) {
+      continue;  // its module is not loaded: the kernel patches it when it comes
+    }
+    const auto symbol = resolve(named, function);
     if (!symbol) {
       prediction.unknown.push_back(symbol.error());
       continue;

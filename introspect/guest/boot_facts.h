@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "introspect/boot/boot_evidence.h"
 #include "introspect/boot/vmcoreinfo_text.h"
 #include "introspect/memory/virtual_memory.h"
 #include "introspect/symbols/btf.h"
@@ -19,6 +20,7 @@ namespace vpatch::introspect {
 /// they can be kept in a file. An entry without value says that the kernel does not have it.
 struct BootFacts {
   GuestPhysAddr note;            ///< where the VMCOREINFO note lies
+  Evidence evidence{};           ///< how sure it was that the note is the running kernel's
   VmcoreinfoText text;           ///< what it says
   std::uint64_t boot_stamp = 0;  ///< start time of process 1, in ns since boot: differs by boot
 

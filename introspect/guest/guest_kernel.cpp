@@ -101,7 +101,7 @@ Result<std::unique_ptr<GuestKernel>> GuestKernel::attach(const GuestMemory& memo
   if (known) {
     const std::uint64_t stamp = known->boot_stamp;
     const auto info = read_vmcoreinfo_at(memory, known->note);
-    if (info && info->text == known->text) {
+    if (info && info->evidence >= known->evidence && info->text == known->text) {
       auto kernel = build(memory, *std::move(known));
       const auto now = kernel ? (*kernel)->read_boot_stamp() : std::unexpected(kernel.error());
       if (now && *now == stamp) {
@@ -116,6 +116,7 @@ Result<std::unique_ptr<GuestKernel>> GuestKernel::attach(const GuestMemory& memo
   }
   BootFacts facts;
   facts.note = found->note;
+  facts.evidence = found->evidence;
   facts.text = std::move(found->text);
   auto kernel = build(memory, std::move(facts));
   if (kernel) {
@@ -153,7 +154,9 @@ Result<std::uint64_t> GuestKernel::read_boot_stamp() const {
 Result<void> GuestKernel::still_running() const {
   const auto info = read_vmcoreinfo_at(*guest_, facts_->note);
   const auto stamp = read_boot_stamp();
-  if (!info || info->text != facts_->text || !stamp || *stamp != facts_->boot_stamp) {
+  // A reboot leaves the old kernel's memory behind, in good order; only the evidence is gone.
+  if (!info || info->evidence < facts_->evidence || info->text != facts_->text || !stamp ||
+      *stamp != facts_->boot_stamp) {
     return fail(Errc::torn, "the guest has rebooted, or its kernel is gone");
   }
   return {};
@@ -191,12 +194,15 @@ const OrcTables* GuestKernel::orc_tables(std::span<const Module> modules) const 
   if (wanted.empty()) {
     return nullptr;
   }
+  std::vector<std::string> builds;
   for (const Module& module : modules) {
     if (module.orc) {
       wanted.push_back(*module.orc);
+      builds.push_back(module.build_id);  // another build may be loaded at the same place
     }
   }
-  if (!orc_ || wanted != orc_locations_) {
+  if (!orc_ || wanted != orc_locations_ || builds != orc_builds_) {
+    orc_builds_ = std::move(builds);
     orc_.emplace(space_, *layouts_->orc, wanted);
     orc_locations_ = std::move(wanted);
   }

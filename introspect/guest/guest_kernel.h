@@ -82,6 +82,7 @@ class GuestKernel {
   std::unique_ptr<const KernelLayouts> layouts_;
   bool from_cache_ = false;
   mutable std::vector<OrcTableLocation> orc_locations_;  // what orc_ was made for
+  mutable std::vector<std::string> orc_builds_;
   mutable std::optional<OrcTables> orc_;
 };
 

@@ -11,7 +11,7 @@ namespace vpatch::introspect {
 namespace {
 
 constexpr std::size_t kTasksAtOnce = 256;
-constexpr std::size_t kMaxFramesInAll = std::size_t{16} << 20U;
+constexpr std::size_t kMaxFramesInAll = std::size_t{2} << 20U;
 constexpr std::uint64_t kMaxStack = std::uint64_t{64} << 10;
 
 /// The copy of one task's stack, from its saved stack pointer to its end.
@@ -44,7 +44,8 @@ VcpuByCpu match_vcpus(std::span<const Cpu> cpus, std::span<const VcpuRegisters> 
   for (const VcpuRegisters& vcpu : vcpus) {
     const auto cpu = std::ranges::find_if(cpus, [&](const Cpu& candidate) {
       const std::uint64_t base = candidate.per_cpu.value();
-      return base != 0 && (vcpu.gs_base == base || vcpu.kernel_gs_base == base);
+      // The other one of the two is the program's, who may write there what he likes.
+      return base != 0 && base == (vcpu.user_mode() ? vcpu.kernel_gs_base : vcpu.gs_base);
     });
     if (cpu == cpus.end() || !matched.emplace(cpu->number, &vcpu).second) {
       left.push_back(&vcpu);
@@ -98,10 +99,7 @@ class Walker {
     for (std::size_t read = 0; read < reads.size(); ++read) {
       copied[owners[read]] = reads[read].done;
     }
-    // A paused guest's tasks cannot have moved.
-    const auto after = options_.paused
-                           ? std::vector<std::optional<Task>>(before.begin(), before.end())
-                           : read_again(kernel_.memory(), kernel_.layouts().tasks, before);
+    const auto after = read_again(kernel_.memory(), kernel_.layouts().tasks, before);
     for (std::size_t index = 0; index < tasks.size(); ++index) {
       TaskStack& one = tasks[index];
       if (one.task.on_cpu) {
@@ -142,7 +140,8 @@ class Walker {
       return failed(Unreliable::unknown_format);
     }
     if (task.stack.value() == 0) {
-      return failed(Unreliable::no_stack);
+      // A zombie's stack has been given back: nothing can be on it, and the kernel says so too.
+      return task.exit_state != 0 ? Trace{} : failed(Unreliable::no_stack);
     }
     const auto used = used_stack(task);
     if (!used) {

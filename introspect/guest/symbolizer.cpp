@@ -42,8 +42,12 @@ bool Symbolizer::in_scheduler(GuestVirtAddr address) const {
 const ModuleSymbols* Symbolizer::symbols_of(std::size_t module) const {
   auto& slot = module_symbols_.at(module);
   if (!slot) {
+    const ModuleSymbolTable& table = modules_.at(module).symbols;
+    const bool affordable = table.count <= symbols_left_;
+    symbols_left_ -= affordable ? table.count : 0;
     slot = std::make_unique<const Result<ModuleSymbols>>(
-        ModuleSymbols::load(kernel_->memory(), modules_.at(module).symbols));
+        affordable ? ModuleSymbols::load(kernel_->memory(), table)
+                   : fail(Errc::corrupt, "the modules have more symbols than are believed"));
   }
   return slot->has_value() ? &slot->value() : nullptr;
 }

@@ -60,6 +60,8 @@ class Symbolizer {
   VirtRange scheduler_text_;
   /// Asked for once: where they cannot be read, trying again for each address takes too long.
   mutable std::optional<Result<std::reference_wrapper<const Kallsyms>>> kallsyms_;
+  // Of all modules together; distribution kernels with everything loaded have some 300,000.
+  mutable std::uint64_t symbols_left_ = 2'000'000;
   mutable std::vector<std::unique_ptr<const Result<ModuleSymbols>>> module_symbols_;
   mutable std::unordered_map<std::uint64_t, std::optional<Place>> known_;
 };

@@ -73,6 +73,7 @@ bool log_text(GuestView& view) {
                     for (const introspect::LogRecord& record : log.records) {
                       length += log_lines(record).size();
                     }
+                    return true;
                   })
              .has_value() &&
          length > 0;

@@ -30,7 +30,6 @@ namespace vpatch {
 namespace {
 
 constexpr std::chrono::milliseconds kWatchEach{500};
-constexpr std::chrono::milliseconds kMaxPause{1000};
 
 /// One run of the program.
 class Program {
@@ -246,7 +245,8 @@ class Program {
                       } else {
                         write_text(stdout, render(log, out_));
                       }
-                      static_cast<void>(std::fflush(stdout));
+                      // Nobody reads any more: `vpatch log -f | head` ends.
+                      return std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
                     });
   }
 
@@ -289,7 +289,7 @@ class Program {
         return {};
       }
       clock_.wait(kWatchEach, interrupt_.token());
-      if (interrupt_.token().stop_requested()) {
+      if (interrupt_.token().stop_requested() || std::ferror(stdout) != 0) {
         return {};
       }
       if (auto done = view.refresh(call_options()); !done) {
@@ -302,11 +302,15 @@ class Program {
     if (!options_.paused || domain == nullptr) {
       return read_status(view, view.is_still(), call_options());
     }
-    auto pause = Pause::take(*domain, options_.target, kMaxPause, call_options());
+    auto pause = Pause::take(*domain, options_.target, kLookPause, call_options());
     if (!pause) {
       return std::unexpected(pause.error());
     }
     auto found = read_status(view, true, call_options());
+    if (found && !pause->still_holds(call_options())) {
+      found = fail(Outcome::unreachable, "the VM ran on during the look: the pause took too long",
+                   "Try again when the host is less busy, or without --paused.");
+    }
     if (const auto resumed = pause->resume(); !resumed) {
       return std::unexpected(resumed.error());
     }

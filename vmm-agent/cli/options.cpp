@@ -84,10 +84,11 @@ void add_target_options(CLI::App& command, Options& options, Durations& duration
   }
 }
 
-void add_paused_option(CLI::App& command, Options& options) {
-  command.add_flag("--paused", options.paused,
-                   "Stop the VM's vCPUs for the moment of the look, so that all of it is of one "
-                   "instant");
+CLI::Option* add_paused_option(CLI::App& command, Options& options) {
+  return command.add_flag(
+      "--paused", options.paused,
+      "Stop the VM's vCPUs for the moment of the look, so that all of it is of one "
+      "instant");
 }
 
 void add_transition_options(CLI::App& command, Options& options, Durations& durations,
@@ -109,9 +110,10 @@ void add_looking_verbs(CLI::App& app, Options& options, Durations& durations) {
       *app.add_subcommand("status", "Show the livepatches of a VM and a running transition");
   add_target_options(status, options, durations, Needs::memory);
   auto* watch = status.add_flag("-w,--watch", options.watch, "Go on looking until Ctrl-C");
-  status.add_flag("--agent", options.ask_agent, "Ask the guest agent instead of reading memory")
-      ->excludes(watch);
-  add_paused_option(status, options);
+  auto* agent = status.add_flag("--agent", options.ask_agent,
+                                "Ask the guest agent instead of reading memory");
+  agent->excludes(watch)->excludes(status.get_option("--core"));
+  add_paused_option(status, options)->excludes(watch)->excludes(agent);
   add_output_options(status, options);
 
   auto& stacks = *app.add_subcommand("stacks", "Show the kernel stacks of a VM's tasks");

@@ -9,6 +9,8 @@ std::string_view to_string(RunState state) {
       return "running";
     case RunState::paused:
       return "paused";
+    case RunState::held:
+      return "paused by its hypervisor";
     case RunState::shut_off:
       return "shut off";
     case RunState::crashed:

@@ -12,7 +12,8 @@
 
 namespace vpatch {
 
-enum class RunState : std::uint8_t { running, paused, shut_off, crashed, other };
+/// `held`: paused by the hypervisor itself, for an I/O error, a migration, a snapshot and the like.
+enum class RunState : std::uint8_t { running, paused, held, shut_off, crashed, other };
 
 std::string_view to_string(RunState state);
 

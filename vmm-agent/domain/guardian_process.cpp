@@ -33,7 +33,8 @@ const qmp::CallOptions kCall{.timeout = milliseconds(5000)};
 constexpr milliseconds kLookAgain{50};
 /// libvirt may carry out a pause that its client asked for and did not live to see. QEMU's monitor
 /// ends what one client asked for before it greets the next.
-constexpr milliseconds kLateSuspend{5000};
+/// It waits up to 30 s for another job on the domain.
+constexpr milliseconds kLateSuspend{40'000};
 /// For a libvirtd that is started again; longer outages are for people.
 constexpr milliseconds kPatience{600'000};
 

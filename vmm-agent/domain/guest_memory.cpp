@@ -13,7 +13,11 @@
 #include <boost/json.hpp>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include "introspect/memory/composite_memory.h"
 #include "introspect/memory/mapped_memory.h"
@@ -140,7 +144,8 @@ std::optional<UniqueFd> open_backing(pid_t pid, const HostMapping& mapping) {
        entry.increment(error)) {
     struct stat status{};
     if (stat(entry->path().c_str(), &status) != 0 || !S_ISREG(status.st_mode) ||
-        status.st_ino != mapping.inode) {
+        status.st_ino != mapping.inode || major(status.st_dev) != mapping.device_major ||
+        minor(status.st_dev) != mapping.device_minor) {
       continue;
     }
     UniqueFd fd(open(entry->path().c_str(), O_RDONLY | O_CLOEXEC));
@@ -163,7 +168,7 @@ Result<OpenedMemory> opened(introspect::Result<Memory> memory, MemoryBackend bac
   if (!memory) {
     return std::unexpected(unreadable(memory.error()));
   }
-  return OpenedMemory{std::make_unique<Memory>(*std::move(memory)), backend};
+  return OpenedMemory{std::make_unique<Memory>(*std::move(memory)), backend, {}};
 }
 
 /// A block whose mapping is shared, through its file.
@@ -206,6 +211,11 @@ std::uint64_t RamBlock::size() const {
     end = std::max(end, piece.file_offset + piece.size);
   }
   return end;
+}
+
+bool has_ended(const UniqueFd& pidfd) {
+  pollfd one{.fd = pidfd.get(), .events = POLLIN, .revents = 0};
+  return poll(&one, 1, 0) == 1;
 }
 
 std::string_view to_string(MemoryBackend backend) {
@@ -280,14 +290,17 @@ std::optional<HostMapping> find_mapping(std::string_view maps, std::uint64_t add
     const auto past = hex(field(' '));
     const std::string_view permissions = field(' ');
     const auto offset = hex(field(' '));
-    field(' ');
+    const auto device_major = hex(field(':'));
+    const auto device_minor = hex(field(' '));
     const std::string_view inode = field(' ');
-    if (!first || !past || !offset || address < *first || address >= *past) {
+    if (!first || !past || !offset || !device_major || !device_minor || address < *first ||
+        address >= *past) {
       continue;
     }
     std::uint64_t number = 0;
     std::from_chars(inode.data(), inode.data() + inode.size(), number);
-    return HostMapping{*first, *past, *offset, number, permissions.ends_with('s')};
+    return HostMapping{
+        *first, *past, *offset, *device_major, *device_minor, number, permissions.ends_with('s')};
   }
   return std::nullopt;
 }
@@ -310,6 +323,10 @@ Result<OpenedMemory> open_guest_memory(Domain& domain, const qmp::CallOptions& o
     return std::unexpected(maps.error());
   }
   OpenedMemory all;
+  all.vmm = UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, *pid, 0)));
+  if (!all.vmm) {
+    return fail(Outcome::unreachable, fmt::format("the VM's process {} has ended", *pid));
+  }
   std::vector<std::unique_ptr<GuestMemory>> parts;
   for (const RamBlock& block : blocks) {
     auto part = open_block(domain, *pid, *maps, block, options);

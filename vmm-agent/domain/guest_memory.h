@@ -10,6 +10,7 @@
 
 #include "introspect/memory/file_memory.h"
 #include "introspect/memory/guest_memory.h"
+#include "introspect/memory/unique_fd.h"
 #include "vmm-agent/domain/domain.h"
 #include "vmm-agent/error.h"
 
@@ -37,9 +38,10 @@ std::vector<RamBlock> guest_ram(std::vector<RamBlock> blocks,
 
 /// One line of /proc/PID/maps.
 struct HostMapping {
-  std::uint64_t start = 0, end = 0;  ///< host addresses
-  std::uint64_t offset = 0;          ///< in the file, bytes
-  std::uint64_t inode = 0;           ///< 0 for memory without a file
+  std::uint64_t start = 0, end = 0;                  ///< host addresses
+  std::uint64_t offset = 0;                          ///< in the file, bytes
+  std::uint64_t device_major = 0, device_minor = 0;  ///< of the file
+  std::uint64_t inode = 0;                           ///< 0 for memory without a file
   bool shared = false;
 };
 
@@ -60,7 +62,11 @@ std::string_view to_string(MemoryBackend backend);
 struct OpenedMemory {
   std::unique_ptr<introspect::GuestMemory> memory;
   MemoryBackend backend{};
+  introspect::UniqueFd vmm{};  ///< a pidfd of the VMM; none for a core file
 };
+
+/// Whether the process behind a pidfd has ended.
+bool has_ended(const introspect::UniqueFd& pidfd);
 
 /// Opens the RAM of a VM on this host for reading, by the fastest way there is.
 /// Outcome::unreachable with the reason and the next step when there is none: no permission,

@@ -167,7 +167,8 @@ class LibvirtDomain final : public Domain {
 
   Result<RunState> run_state(const qmp::CallOptions&) override {
     int state = 0;
-    if (virDomainGetState(domain_.get(), &state, nullptr, 0) != 0) {
+    int reason = 0;
+    if (virDomainGetState(domain_.get(), &state, &reason, 0) != 0) {
       return fail(Outcome::unreachable, fmt::format("{}: {}", name_, last_libvirt_error().text));
     }
     switch (state) {
@@ -175,8 +176,11 @@ class LibvirtDomain final : public Domain {
       case VIR_DOMAIN_BLOCKED:
         return RunState::running;
       case VIR_DOMAIN_PAUSED:
+        return reason == VIR_DOMAIN_PAUSED_USER || reason == VIR_DOMAIN_PAUSED_UNKNOWN
+                   ? RunState::paused
+                   : RunState::held;
       case VIR_DOMAIN_PMSUSPENDED:
-        return RunState::paused;
+        return RunState::held;
       case VIR_DOMAIN_SHUTOFF:
       case VIR_DOMAIN_SHUTDOWN:
         return RunState::shut_off;

@@ -19,7 +19,7 @@ Result<bool> runs(Domain& domain, const qmp::CallOptions& options) {
   if (!state) {
     return std::unexpected(state.error());
   }
-  if (*state != RunState::running && *state != RunState::paused) {
+  if (*state != RunState::running && *state != RunState::paused && *state != RunState::held) {
     return fail(Outcome::unreachable,
                 fmt::format("{}: cannot pause: it is {}", domain.name(), to_string(*state)));
   }
@@ -63,6 +63,12 @@ Result<Pause> Pause::begin(Domain& domain, Guardian& guardian, const qmp::CallOp
   if (auto armed = guardian.arm(options); !armed) {
     return std::unexpected(std::move(armed.error()).in_context(domain.name()));
   }
+  // Somebody else may have paused it while the guardian got ready.
+  const auto still = runs(domain, options);
+  if (!still || !*still) {
+    guardian.disarm();
+    return still ? Result<Pause>(Pause(domain)) : std::unexpected(still.error());
+  }
   pause.guardian_ = &guardian;
   pause.owed_ = true;
   pause.asked_ = Clock::now();
@@ -97,6 +103,14 @@ Pause::~Pause() {
 
 bool Pause::within_limit() const {
   return !owed_ || Clock::now() < armed_ + guardian_->limit();
+}
+
+bool Pause::still_holds(const qmp::CallOptions& options) const {
+  if (owed_) {
+    return within_limit();
+  }
+  const auto running = runs(*domain_, options);
+  return running && !*running;
 }
 
 Result<std::chrono::microseconds> Pause::resume() {

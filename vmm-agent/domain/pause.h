@@ -35,6 +35,10 @@ class Pause {
   /// late): ask before each write to the guest.
   bool within_limit() const;
 
+  /// Whether the domain has stood still from take() until now: within the limit, or, for somebody
+  /// else's pause, that it is still paused.
+  bool still_holds(const qmp::CallOptions& options) const;
+
   /// Lets the vCPUs run, and tells how long they did not: from before the request to pause to after
   /// the answer to the last one, so never less than what the guest missed. Tries more than once,
   /// and a stop token does not interrupt it. Zero for a pause that is not ours.

@@ -26,7 +26,7 @@ using introspect::Member;
 using introspect::UniqueFd;
 using introspect::VmcoreinfoText;
 
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
 constexpr std::size_t kMaxText = std::size_t{4} << 20;
 
 json::value number(const std::optional<std::uint64_t>& value) {
@@ -119,6 +119,7 @@ std::string to_text(const BootFacts& facts) {
   const json::object object{
       {"version", kVersion},
       {"note", facts.note.value()},
+      {"evidence", static_cast<int>(facts.evidence)},
       {"text", to_json(facts.text)},
       {"boot_stamp", facts.boot_stamp},
       {"members", to_json(facts.members,
@@ -147,6 +148,11 @@ std::optional<BootFacts> parse_boot_facts(std::string_view text) {
     }
     BootFacts facts;
     facts.note = GuestPhysAddr(object.at("note").to_number<std::uint64_t>());
+    const int evidence = object.at("evidence").to_number<int>();
+    if (evidence < 0 || evidence > static_cast<int>(introspect::Evidence::booted)) {
+      return std::nullopt;
+    }
+    facts.evidence = static_cast<introspect::Evidence>(evidence);
     facts.text = text_of(object.at("text").as_object());
     facts.boot_stamp = object.at("boot_stamp").to_number<std::uint64_t>();
     const auto plain = [](const json::value& entry) { return entry.to_number<std::uint64_t>(); };

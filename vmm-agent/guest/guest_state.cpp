@@ -7,6 +7,8 @@
 #include <charconv>
 #include <cmath>
 
+#include "introspect/kernel/trouble.h"
+
 namespace vpatch {
 namespace {
 
@@ -189,27 +191,9 @@ std::string taint_letters(std::uint64_t mask) {
 }
 
 std::vector<std::string> trouble_in_log(const std::vector<std::string>& lines) {
-  static constexpr std::array<std::string_view, 10> kMarks = {
-      "BUG:",
-      "WARNING: CPU",
-      "WARNING: at",
-      "Oops:",
-      "Call Trace:",
-      "kernel BUG",
-      "general protection fault",
-      "soft lockup",
-      "hard LOCKUP",
-      "Kernel panic",
-  };
   std::vector<std::string> result;
-  std::ranges::copy_if(lines, std::back_inserter(result), [](const std::string& line) {
-    return std::ranges::any_of(kMarks, [&line](std::string_view mark) {
-      const std::size_t at = line.find(mark);
-      return at != std::string::npos &&
-             (at == 0 ||
-              std::isalnum(static_cast<unsigned char>(line[at - 1])) == 0);  // not "DEBUG:"
-    });
-  });
+  std::ranges::copy_if(lines, std::back_inserter(result),
+                       [](const std::string& line) { return introspect::is_trouble(line); });
   return result;
 }
 

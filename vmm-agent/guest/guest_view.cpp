@@ -15,11 +15,15 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr std::chrono::seconds kBootPatience{5};
+constexpr std::chrono::seconds kRebootPatience{60};
 constexpr std::chrono::milliseconds kBootRetry{100};
 
-/// Whether asking again may help: the guest boots, or changed under the reader.
-bool passing(introspect::Errc code) {
-  return code == introspect::Errc::torn || code == introspect::Errc::ambiguous;
+/// Whether asking again may help: the guest changed under the reader, or, `rebooting`, has no
+/// kernel yet.
+bool passing(introspect::Errc code, bool rebooting) {
+  using introspect::Errc;
+  return code == Errc::torn || code == Errc::ambiguous ||
+         (rebooting && (code == Errc::not_found || code == Errc::corrupt));
 }
 
 }  // namespace
@@ -57,7 +61,8 @@ GuestView::GuestView(Domain* domain, std::string name, OpenedMemory opened)
       identity_(domain != nullptr ? domain->identity() : std::string()),
       name_(std::move(name)),
       memory_(std::move(opened.memory)),
-      backend_(opened.backend) {}
+      backend_(opened.backend),
+      vmm_(std::move(opened.vmm)) {}
 
 Result<GuestView> GuestView::open(Domain& domain, const BootCache& cache,
                                   const qmp::CallOptions& options) {
@@ -90,10 +95,10 @@ Result<GuestView> GuestView::open_core(const std::filesystem::path& path) {
 Result<GuestView> GuestView::open_memory(std::unique_ptr<introspect::GuestMemory> memory,
                                          std::vector<introspect::VcpuRegisters> registers,
                                          std::string name,
-                                         std::optional<introspect::BootFacts> known) {
+                                         const std::optional<introspect::BootFacts>& known) {
   GuestView view(nullptr, std::move(name), {std::move(memory), MemoryBackend::core});
   view.core_registers_ = std::move(registers);
-  if (auto done = view.attach(std::move(known), {}); !done) {
+  if (auto done = view.attach(known, {}); !done) {
     return std::unexpected(std::move(done.error()));
   }
   return view;
@@ -101,7 +106,8 @@ Result<GuestView> GuestView::open_memory(std::unique_ptr<introspect::GuestMemory
 
 Result<void> GuestView::attach(const std::optional<introspect::BootFacts>& known,
                                const qmp::CallOptions& options) {
-  const auto give_up = steady_clock::now() + kBootPatience;
+  const bool rebooting = kernel_ != nullptr;
+  const auto give_up = steady_clock::now() + (rebooting ? kRebootPatience : kBootPatience);
   for (;;) {
     const auto start = steady_clock::now();
     auto kernel = introspect::GuestKernel::attach(*memory_, known);
@@ -111,7 +117,7 @@ Result<void> GuestView::attach(const std::optional<introspect::BootFacts>& known
       kernel_ = *std::move(kernel);
       return {};
     }
-    if (is_still() || !passing(kernel.error().code) || steady_clock::now() >= give_up ||
+    if (is_still() || !passing(kernel.error().code, rebooting) || steady_clock::now() >= give_up ||
         options.stop.stop_requested()) {
       return std::unexpected(from_introspect(kernel.error()));
     }
@@ -134,6 +140,10 @@ Result<std::vector<introspect::VcpuRegisters>> GuestView::registers(
 Result<void> GuestView::refresh(const qmp::CallOptions& options) {
   if (is_still()) {
     return {};
+  }
+  // Shared memory outlives its VMM as long as it is held here.
+  if (vmm_ && has_ended(vmm_)) {
+    return fail(Outcome::unreachable, fmt::format("{}: the VM has ended", name_));
   }
   memory_->forget();
   kernel_->forget_pages();

@@ -35,7 +35,7 @@ class GuestView {
   static Result<GuestView> open_memory(std::unique_ptr<introspect::GuestMemory> memory,
                                        std::vector<introspect::VcpuRegisters> registers,
                                        std::string name,
-                                       std::optional<introspect::BootFacts> known = {});
+                                       const std::optional<introspect::BootFacts>& known = {});
 
   introspect::GuestKernel& kernel() const { return *kernel_; }
   MemoryBackend backend() const { return backend_; }
@@ -69,6 +69,7 @@ class GuestView {
   std::string name_;
   std::unique_ptr<introspect::GuestMemory> memory_;
   MemoryBackend backend_;
+  introspect::UniqueFd vmm_;
   std::unique_ptr<introspect::GuestKernel> kernel_;
   std::vector<introspect::VcpuRegisters> core_registers_;
   std::optional<introspect::BootFacts> kept_;  // what the cache holds

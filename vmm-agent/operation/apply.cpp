@@ -123,7 +123,8 @@ class Apply {
     }
     if (forecast->blockers.count == 0) {
       context_.reporter.step(fmt::format(
-          "none of {} tasks would hold it up now{}", forecast->tasks,
+          "none of {} tasks would hold it up now{}{}", forecast->tasks,
+          forecast->unknown.empty() ? "" : ", as far as could be looked for",
           forecast->running == 0 ? "" : fmt::format(" ({} running)", forecast->running)));
       return;
     }

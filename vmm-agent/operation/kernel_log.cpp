@@ -45,13 +45,18 @@ Result<void> read_log(GuestView& view, const LogOptions& options, Clock& clock,
                       const qmp::CallOptions& calls, const LogSink& sink) {
   std::uint64_t stamp = view.kernel().facts().boot_stamp;
   std::uint64_t next = 0;
+  bool first = true;
   std::size_t most = options.lines.value_or(kAll);
   for (;;) {
     auto log = read_from(view, next, most);
     if (log) {
       next = log->next_sequence;
       most = kAll;
-      sink(*log);
+      const bool news = first || log->lost > 0 || !log->records.empty();
+      first = false;
+      if (news && !sink(*log)) {
+        return {};
+      }
     } else if (!options.follow || log.error().code != introspect::Errc::torn) {
       return std::unexpected(from_introspect(log.error()).in_context(view.name()));
     }

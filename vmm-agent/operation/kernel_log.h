@@ -20,8 +20,9 @@ struct LogOptions {
 };
 
 /// Is given the records as they come: first those that are there, then, with `follow`, new ones.
-/// `lost` counts records that the kernel has overwritten before they could be read.
-using LogSink = std::function<void(const introspect::KernelLog& log)>;
+/// `lost` counts records that the kernel has overwritten before they could be read. False when
+/// nobody wants more.
+using LogSink = std::function<bool(const introspect::KernelLog& log)>;
 
 /// Reads the guest's kernel log from its memory. A guest that reboots while it is followed starts
 /// over with its new log.

@@ -155,7 +155,8 @@ Result<std::vector<std::string>> MemoryIntrospection::problems(const LivepatchFi
     return problems;
   }
   for (const introspect::LogRecord& record : log->records) {
-    if (introspect::is_trouble(record.text)) {
+    // Facility 0 is the kernel; programs write to the log too.
+    if (record.facility == 0 && introspect::is_trouble(record.text)) {
       problems.push_back("the kernel log tells of trouble: " + record.text);
       break;
     }

@@ -16,6 +16,7 @@ namespace vpatch {
 namespace {
 
 constexpr std::size_t kTasksShown = 16;
+constexpr int kTries = 3;
 
 /// "S (sleeping)" as /proc/PID/status has it.
 std::string state_text(const introspect::Task& task) {
@@ -67,6 +68,11 @@ PendingTask pending_task(const introspect::TaskStack& stack,
     task.stack.push_back(std::move(frame.text));
   }
   return task;
+}
+
+bool same_transition(const introspect::LivepatchState& a, const introspect::LivepatchState& b) {
+  return a.transition == b.transition && a.target_state == b.target_state &&
+         a.patches.size() == b.patches.size();
 }
 
 /// Fills in what the running transition still waits for.
@@ -129,17 +135,25 @@ Result<void> add_pending(GuestView& view, bool paused, const introspect::Livepat
 
 Result<Status> read_status(GuestView& view, bool paused, const qmp::CallOptions& options) {
   auto state = read_memory_state(view);
-  if (!state) {
-    return std::unexpected(std::move(state.error()).in_context(view.name()));
-  }
-  Status status{.guest = std::move(state->guest)};
-  status.build_id = view.kernel().info().build_id;
-  if (state->livepatch.transition) {
+  for (int tries = 0;; ++tries) {
+    if (!state) {
+      return std::unexpected(std::move(state.error()).in_context(view.name()));
+    }
+    Status status{.guest = std::move(state->guest)};
+    status.build_id = view.kernel().info().build_id;
+    if (!state->livepatch.transition) {
+      return status;
+    }
     if (auto done = add_pending(view, paused, state->livepatch, options, status); !done) {
       return std::unexpected(std::move(done.error()).in_context(view.name()));
     }
+    // Had the transition ended or turned round meanwhile, the tasks would not fit the rest.
+    auto after = read_memory_state(view);
+    if (after && (tries == kTries || same_transition(state->livepatch, after->livepatch))) {
+      return status;
+    }
+    state = std::move(after);
   }
-  return status;
 }
 
 Result<Status> ask_status(Context& context) {

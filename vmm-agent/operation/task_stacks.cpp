@@ -18,8 +18,6 @@ using introspect::LookOptions;
 using introspect::Task;
 using std::chrono::steady_clock;
 
-constexpr std::chrono::milliseconds kMaxPause{1000};
-
 bool is_named(const Task& task, const std::string& wanted) {
   std::uint32_t tid = 0;
   const char* const end = wanted.data() + wanted.size();
@@ -59,12 +57,16 @@ Result<TimedLook> look_as_asked(GuestView& view, Domain* domain, const Target& t
   if (!options.paused || domain == nullptr) {
     return look_once(view, view.is_still(), options, calls);
   }
-  auto pause = Pause::take(*domain, target, kMaxPause, calls);
+  auto pause = Pause::take(*domain, target, kLookPause, calls);
   if (!pause) {
     return std::unexpected(pause.error());
   }
   auto look = look_once(view, true, options, calls);
   const bool ours = pause->ours();
+  if (look && !pause->still_holds(calls)) {
+    look = fail(Outcome::unreachable, "the VM ran on during the look: the pause took too long",
+                "Try again when the host is less busy, or without --paused.");
+  }
   const auto length = pause->resume();
   if (!length) {
     return std::unexpected(length.error());

@@ -17,6 +17,9 @@
 
 namespace vpatch {
 
+/// The longest that a look may pause a VM: past it the guardian resumes it.
+inline constexpr std::chrono::milliseconds kLookPause{1000};
+
 /// One frame of a stack, named.
 struct NamedFrame {
   std::uint64_t address = 0;

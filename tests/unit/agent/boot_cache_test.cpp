@@ -18,6 +18,7 @@ using introspect::GuestVirtAddr;
 BootFacts some_facts() {
   BootFacts facts;
   facts.note = GuestPhysAddr(0x1234000);
+  facts.evidence = introspect::Evidence::booted;
   facts.text.release = "6.1.0-test";
   facts.text.build_id = "00ff";
   facts.text.kernel_offset = 0xffffffffffffffff;
@@ -64,8 +65,8 @@ TEST(BootFactsText, IsRefusedAtEveryTruncation) {
 
 TEST(BootFactsText, IsRefusedWithValuesOfAnotherKind) {
   for (const char* const text :
-       {"[]", "1", "{}", R"({"version":2})", R"({"version":"1"})",
-        R"({"version":1,"note":-1,"text":{},"boot_stamp":0,"members":[],"sizes":{}})"}) {
+       {"[]", "1", "{}", R"({"version":1})", R"({"version":"1"})",
+        R"({"version":2,"note":-1,"text":{},"boot_stamp":0,"members":[],"sizes":{}})"}) {
     EXPECT_FALSE(parse_boot_facts(text).has_value()) << text;
   }
 }

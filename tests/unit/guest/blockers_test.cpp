@@ -149,10 +149,17 @@ TEST(PredictForbidden, CallsAnAmbiguousNameUnknown) {
   EXPECT_THAT(prediction.unknown, ElementsAre(HasSubstr("2 symbols have this name")));
 }
 
-TEST(PredictForbidden, CallsAMissingSymbolAndAMissingModuleUnknown) {
-  const std::vector<FunctionToChange> missing = {{"vmlinux", "nope", 0}, {"ext4", "f", 0}};
+TEST(PredictForbidden, CallsAMissingSymbolUnknown) {
+  const std::vector<FunctionToChange> missing = {{"vmlinux", "nope", 0}};
   EXPECT_THAT(predict_forbidden(one_f(), {}, missing, false).unknown,
-              ElementsAre(HasSubstr("no such symbol"), HasSubstr("not loaded")));
+              ElementsAre(HasSubstr("no such symbol")));
+}
+
+TEST(PredictForbidden, LeavesOutModulesThatAreNotLoaded) {
+  const std::vector<FunctionToChange> absent = {{"ext4", "f", 0}};
+  const auto prediction = predict_forbidden(one_f(), {}, absent, false);
+  EXPECT_THAT(prediction.forbidden, IsEmpty());
+  EXPECT_THAT(prediction.unknown, IsEmpty());
 }
 
 TEST(PredictForbidden, CallsAPositionPastTheLastUnknown) {
