@@ -99,9 +99,9 @@ TEST_F(LivingAgentTest, AgentThatFallsSilent) {
     return result.exit_code != 0;
   }));
   expect_unreachable(result, "agent", "agent silent");
-  ASSERT_TRUE(
-      eventually([&] { return vm_.vpatch("status", {"--agent-timeout", "3"}).exit_code == 0; },
-                 std::chrono::seconds(120)));
+  ASSERT_TRUE(eventually(
+      [&] { return vm_.vpatch("status", {"--agent", "--agent-timeout", "3"}).exit_code == 0; },
+      std::chrono::seconds(120)));
   EXPECT_EQ(vm_.fingerprint(), before);
 }
 
@@ -117,7 +117,7 @@ TEST_F(LivingAgentTest, AgentThatDiesInTheMiddleOfTheTransfer) {
   const ProcessResult result = vm_.vpatch("apply", {"--agent-timeout", "10", large});
   std::filesystem::remove(large);
   expect_unreachable(result, "the guest is as before", "agent dies in the transfer");
-  ASSERT_TRUE(eventually([&] { return vm_.vpatch("status").exit_code == 0; }));
+  ASSERT_TRUE(eventually([&] { return vm_.vpatch("status", {"--agent"}).exit_code == 0; }));
   EXPECT_EQ(vm_.fingerprint(), before);
   const ProcessResult again = vm_.vpatch("apply", {patch()});
   EXPECT_EQ(again.exit_code, 0) << again;
