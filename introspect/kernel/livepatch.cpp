@@ -2,6 +2,8 @@
 #include "introspect/kernel/livepatch.h"
 
 #include <algorithm>
+#include <array>
+#include <span>
 #include <utility>
 
 #include <fmt/format.h>
@@ -26,30 +28,20 @@ class Reader {
 
   Result<LivepatchState> run() {
     LivepatchState state;
-    const auto owner =
-        read_value<std::uint64_t>(*memory_, member_at(layout_->mutex, layout_->mutex_owner));
-    const auto target = read_value<std::int32_t>(*memory_, layout_->target_state);
-    const auto in_transition = read_pointer(*memory_, layout_->transition_patch);
-    if (!owner || !target || !in_transition) {
-      return std::unexpected(!owner ? owner.error()
-                                    : (!target ? target.error() : in_transition.error()));
+    const auto now = read_transition(*memory_, *layout_);
+    if (!now) {
+      return std::unexpected(now.error());
     }
-    state.busy = (*owner & ~kOwnerFlags) != 0;
-    state.target_state = *target;
-    if (layout_->signals_count) {
-      const auto count = read_value<std::uint32_t>(*memory_, *layout_->signals_count);
-      if (!count) {
-        return std::unexpected(count.error());
-      }
-      state.signals_count = *count;
-    }
+    state.mutex_owner = now->mutex_owner;
+    state.target_state = now->target_state;
+    state.signals_count = now->signals_count;
     if (auto done = read_patches(state); !done) {
       return std::unexpected(std::move(done).error());
     }
     if (auto done = read_func_stacks(state); !done) {
       return std::unexpected(std::move(done).error());
     }
-    if (auto done = find_transition(state, *in_transition); !done) {
+    if (auto done = find_transition(state, now->patch); !done) {
       return std::unexpected(std::move(done).error());
     }
     return state;
@@ -266,6 +258,29 @@ Result<LivepatchState> read_livepatch(const VirtualMemory& memory, const Livepat
     return std::unexpected(std::move(state.error()).in_context("read the guest's livepatches"));
   }
   return state;
+}
+
+Result<TransitionNow> read_transition(const VirtualMemory& memory, const LivepatchLayout& layout) {
+  TransitionNow now;
+  std::uint64_t patch = 0;
+  std::uint64_t owner = 0;
+  const auto into = [](auto& value) { return std::as_writable_bytes(std::span(&value, 1)); };
+  std::array<VirtRead, 4> reads{
+      VirtRead{layout.transition_patch, into(patch)},
+      VirtRead{layout.target_state, into(now.target_state)},
+      VirtRead{member_at(layout.mutex, layout.mutex_owner), into(owner)},
+      VirtRead{layout.signals_count.value_or(GuestVirtAddr()), into(now.signals_count)}};
+  const auto wanted = std::span(reads).first(layout.signals_count ? 4 : 3);
+  memory.read_many(wanted);
+  for (const VirtRead& one : wanted) {
+    // Once more where it failed, for the error; it may also have come back.
+    if (auto done = one.done ? Result<void>{} : memory.read(one.address, one.into); !done) {
+      return std::unexpected(std::move(done).error());
+    }
+  }
+  now.patch = GuestVirtAddr(patch);
+  now.mutex_owner = GuestVirtAddr(owner & ~kOwnerFlags);
+  return now;
 }
 
 }  // namespace vpatch::introspect

@@ -64,7 +64,17 @@ struct LivepatchState {
   std::optional<std::size_t> transition;  ///< index in `patches` of the one in transition
   std::int32_t target_state = -1;         ///< klp_target_state: 1 patching, 0 unpatching, -1 none
   std::uint32_t signals_count = 0;        ///< klp_signals_cnt
-  bool busy = false;                      ///< klp_mutex is held
+  GuestVirtAddr mutex_owner;              ///< task_struct that holds klp_mutex; 0 when free
+
+  bool busy() const { return mutex_owner != GuestVirtAddr(); }
+};
+
+/// The words that tell how a transition goes, and no more: cheap enough for each millisecond.
+struct TransitionNow {
+  GuestVirtAddr patch;              ///< klp_transition_patch, its struct klp_patch; 0 when none is
+  std::int32_t target_state = -1;   ///< klp_target_state: 1 patching, 0 unpatching, -1 none
+  GuestVirtAddr mutex_owner;        ///< task_struct that holds klp_mutex; 0 when free
+  std::uint32_t signals_count = 0;  ///< klp_signals_cnt; 0 in a kernel without it
 };
 
 /// Where the kernel keeps that; probed once a boot. Members are named for the structures they are
@@ -90,5 +100,9 @@ struct LivepatchLayout {
 /// Reads all of it, up to three times when lists change under the reader: Errc::torn when they
 /// still do, or make no sense; Errc::corrupt beyond the caps.
 Result<LivepatchState> read_livepatch(const VirtualMemory& memory, const LivepatchLayout& layout);
+
+/// Reads these words in one read_many(). They may be of different instants, and the kernel changes
+/// them one by one. Errors of the memory.
+Result<TransitionNow> read_transition(const VirtualMemory& memory, const LivepatchLayout& layout);
 
 }  // namespace vpatch::introspect

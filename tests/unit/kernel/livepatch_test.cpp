@@ -189,11 +189,43 @@ TEST_F(LivepatchTest, IsBusyWhileTheMutexHasAnOwner) {
   memory.put(GuestVirtAddr(kMutex), std::uint64_t{0xffff888000001001});
   auto state = read_livepatch(memory, layout);
   ASSERT_TRUE(state.has_value());
-  EXPECT_TRUE(state->busy);
+  EXPECT_TRUE(state->busy());
+  EXPECT_EQ(state->mutex_owner, GuestVirtAddr(0xffff888000001000));
   memory.put(GuestVirtAddr(kMutex), std::uint64_t{1});  // a flag without an owner
   state = read_livepatch(memory, layout);
   ASSERT_TRUE(state.has_value());
-  EXPECT_FALSE(state->busy);
+  EXPECT_FALSE(state->busy());
+}
+
+TEST_F(LivepatchTest, ReadsTheWordsOfATransitionAlone) {
+  memory.put(GuestVirtAddr(kTransition), kNew);
+  memory.put(GuestVirtAddr(kTarget), std::int32_t{0});
+  memory.put(GuestVirtAddr(kMutex), std::uint64_t{0xffff888000001003});
+  memory.reads = 0;
+  const auto now = read_transition(memory, layout);
+  ASSERT_TRUE(now.has_value()) << now.error().what;
+  EXPECT_EQ(now->patch, GuestVirtAddr(kNew));
+  EXPECT_EQ(now->target_state, 0);
+  EXPECT_EQ(now->mutex_owner, GuestVirtAddr(0xffff888000001000));
+  EXPECT_EQ(now->signals_count, 3U);
+  EXPECT_EQ(memory.reads, 4U);
+}
+
+TEST_F(LivepatchTest, DoesWithoutTheCountOfSignalsWhereTheKernelHasNone) {
+  layout.signals_count.reset();
+  const auto now = read_transition(memory, layout);
+  ASSERT_TRUE(now.has_value()) << now.error().what;
+  EXPECT_EQ(now->patch, GuestVirtAddr());
+  EXPECT_EQ(now->target_state, -1);
+  EXPECT_EQ(now->mutex_owner, GuestVirtAddr());
+  EXPECT_EQ(now->signals_count, 0U);
+}
+
+TEST_F(LivepatchTest, FailsWhenAWordOfTheTransitionCannotBeRead) {
+  layout.target_state = GuestVirtAddr(0x999000);
+  const auto now = read_transition(memory, layout);
+  ASSERT_FALSE(now.has_value());
+  EXPECT_EQ(now.error().code, Errc::out_of_range);
 }
 
 TEST_F(LivepatchTest, FailsAsTornOnACycleOfFunctions) {
