@@ -51,6 +51,8 @@ class GuestKernel {
 
   const VmcoreinfoText& info() const { return facts_->text; }
   const VirtualMemory& memory() const { return space_; }
+  /// The same as page tables: where an address lies in guest RAM.
+  const AddressSpace& space() const { return space_; }
   const KernelNames& names() const { return *names_; }
   const KernelLayouts& layouts() const { return *layouts_; }
   /// All that may be kept for the next attach().

@@ -320,4 +320,26 @@ void AddressSpace::read_many(std::span<VirtRead> reads) const {
   }
 }
 
+Result<void> write_mapped(GuestMemory& memory, const AddressSpace& space, GuestVirtAddr address,
+                          std::span<const std::byte> bytes) {
+  if (bytes.size() > left_in_page(address)) {
+    return fail(Errc::out_of_range, fmt::format("write {:#x}: {} bytes run across a page's end",
+                                                address.value(), bytes.size()));
+  }
+  const auto place = space.translate(address);
+  if (!place) {
+    return std::unexpected(
+        Error(place.error()).in_context(fmt::format("write {:#x}", address.value())));
+  }
+  if (!place->writable) {
+    return fail(Errc::out_of_range,
+                fmt::format("write {:#x}: the guest's kernel maps it read-only", address.value()));
+  }
+  if (auto done = memory.write(place->phys, bytes); !done) {
+    return std::unexpected(
+        std::move(done).error().in_context(fmt::format("write {:#x}", address.value())));
+  }
+  return {};
+}
+
 }  // namespace vpatch::introspect

@@ -100,4 +100,13 @@ class AddressSpace final : public VirtualMemory {
   mutable std::array<Region, 256> regions_;  // the last ones used, by the low bits of their key
 };
 
+/// Writes `bytes` where `space` maps `address`, which `memory` is the RAM of; not across the end of
+/// a 4 KiB page. Whoever writes calls AddressSpace::forget() first: by tables of an earlier look
+/// the page may be another one's by now.
+///
+/// Errc::out_of_range when it crosses a page's end or is not mapped writable; errors of
+/// AddressSpace::translate() and GuestMemory::write().
+Result<void> write_mapped(GuestMemory& memory, const AddressSpace& space, GuestVirtAddr address,
+                          std::span<const std::byte> bytes);
+
 }  // namespace vpatch::introspect

@@ -62,6 +62,32 @@ Result<void> CompositeMemory::read(GuestPhysAddr address, std::span<std::byte> i
   return {};
 }
 
+Result<void> CompositeMemory::write(GuestPhysAddr address, std::span<const std::byte> bytes) {
+  struct Piece {
+    GuestMemory* part;
+    GuestPhysAddr address;
+    std::span<const std::byte> bytes;
+  };
+  std::vector<Piece> pieces;
+  while (!bytes.empty()) {
+    const auto region = region_of(address);
+    if (!region) {
+      return no_ram_at(address);
+    }
+    const std::uint64_t left = PhysRange::between(address, ranges_[*region].end()).size();
+    const auto some = bytes.first(std::min<std::uint64_t>(bytes.size(), left));
+    pieces.push_back({parts_[owners_[*region]].get(), address, some});
+    bytes = bytes.subspan(some.size());
+    address = GuestPhysAddr(address.value() + some.size());
+  }
+  for (const Piece& piece : pieces) {
+    if (auto done = piece.part->write(piece.address, piece.bytes); !done) {
+      return done;
+    }
+  }
+  return {};
+}
+
 void CompositeMemory::read_many(std::span<PhysRead> reads) const {
   std::vector<std::vector<PhysRead>> of_part(parts_.size());
   std::vector<std::vector<std::size_t>> origins(parts_.size());

@@ -21,6 +21,7 @@ class CompositeMemory final : public GuestMemory {
 
   Result<void> read(GuestPhysAddr address, std::span<std::byte> into) const override;
   void read_many(std::span<PhysRead> reads) const override;
+  Result<void> write(GuestPhysAddr address, std::span<const std::byte> bytes) override;
   std::span<const PhysRange> regions() const override { return ranges_; }
   Result<std::optional<PhysRange>> next_populated(GuestPhysAddr from) const override;
   void forget() override;

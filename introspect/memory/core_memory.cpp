@@ -244,7 +244,7 @@ Result<CoreFile> open_core(const std::filesystem::path& path) {
   if (!contents) {
     return std::unexpected(std::move(contents).error());
   }
-  auto memory = FileMemory::create(*std::move(fd), contents->regions);
+  auto memory = FileMemory::create(*std::move(fd), contents->regions, FileUse::core);
   if (!memory) {
     return std::unexpected(std::move(memory).error().in_context("place the core's RAM"));
   }

@@ -23,9 +23,11 @@ constexpr std::size_t kMostAtOnce = std::size_t{256} << 10U;
 
 }  // namespace
 
-FileMemory::FileMemory(UniqueFd fd, RegionMap map) : fd_(std::move(fd)), map_(std::move(map)) {}
+FileMemory::FileMemory(UniqueFd fd, RegionMap map, FileUse use)
+    : fd_(std::move(fd)), map_(std::move(map)), use_(use) {}
 
-Result<FileMemory> FileMemory::create(UniqueFd fd, const std::vector<FileRegion>& regions) {
+Result<FileMemory> FileMemory::create(UniqueFd fd, const std::vector<FileRegion>& regions,
+                                      FileUse use) {
   if (regions.empty()) {
     return fail(Errc::no_memory, "the guest has no RAM region");
   }
@@ -42,7 +44,7 @@ Result<FileMemory> FileMemory::create(UniqueFd fd, const std::vector<FileRegion>
   if (!map) {
     return std::unexpected(std::move(map).error());
   }
-  return FileMemory(std::move(fd), *std::move(map));
+  return FileMemory(std::move(fd), *std::move(map), use);
 }
 
 Result<void> FileMemory::read(GuestPhysAddr address, std::span<std::byte> into) const {
@@ -69,6 +71,11 @@ Result<void> FileMemory::read(GuestPhysAddr address, std::span<std::byte> into) 
     address = GuestPhysAddr(address.value() + static_cast<std::uint64_t>(got));
   }
   return {};
+}
+
+Result<void> FileMemory::write(GuestPhysAddr address, std::span<const std::byte> bytes) {
+  return use_ == FileUse::core ? GuestMemory::write(address, bytes)
+                               : writer_.write(fd_.get(), map_, address, bytes);
 }
 
 /// How many reads from `first` on follow each other so closely in the file that one system call for

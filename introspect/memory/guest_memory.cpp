@@ -9,4 +9,8 @@ void GuestMemory::read_many(std::span<PhysRead> reads) const {
   }
 }
 
+Result<void> GuestMemory::write(GuestPhysAddr /*address*/, std::span<const std::byte> /*bytes*/) {
+  return fail(Errc::permission, "this memory can only be read");
+}
+
 }  // namespace vpatch::introspect

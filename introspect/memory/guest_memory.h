@@ -19,7 +19,8 @@ struct PhysRead {
 
 /// A guest's RAM, seen from the host, wherever it comes from. Looking must not change the guest and
 /// must not cost the host memory: no call makes a page exist that did not exist before (the host's
-/// one page of zeros does not count).
+/// one page of zeros does not count). Only write() changes it, and until its first call nothing is
+/// held through which the guest could be changed.
 ///
 /// Threads: one at a time, unless an implementation says more; several objects over one guest may
 /// be used by several threads. The guest is not held still: while it runs, a read may see part of
@@ -41,6 +42,18 @@ class GuestMemory {
   /// Makes all of `reads`, each by the rules of read(), in as few system calls as the backend can.
   /// A read that fails does not keep the others from being made.
   virtual void read_many(std::span<PhysRead> reads) const;
+
+  /// Writes `bytes` from `address` on, wholly or not at all as far as the result tells: an error
+  /// met past the first page may leave the pages before it written. May run across adjoining
+  /// regions. Writing nothing succeeds anywhere.
+  ///
+  /// Errc::out_of_range when any byte lies outside the regions or in a page that the guest has
+  /// never touched, Errc::permission for memory that can only be read, Errc::permission and
+  /// Errc::io from the host.
+  ///
+  /// Where the backend has the guest's memory mapped, an aligned write of 4 or 8 bytes is one store
+  /// with release order. The guest sees several writes in the order they were made in.
+  virtual Result<void> write(GuestPhysAddr address, std::span<const std::byte> bytes);
 
   /// Where the guest has RAM: not empty, page-aligned, in rising order, never overlapping. Valid as
   /// long as this object.

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "introspect/memory/file_memory.h"
+#include "introspect/memory/file_writer.h"
 #include "introspect/memory/guest_memory.h"
 #include "introspect/memory/region_map.h"
 #include "introspect/memory/unique_fd.h"
@@ -26,6 +27,8 @@ namespace vpatch::introspect {
 /// callers forget() before they look again after a while. A page the host has lost (a memory error,
 /// swap that cannot be read) ends the reader with SIGBUS, as it does the VMM.
 ///
+/// Writing opens the file anew, for reading and writing; see FileWriter.
+///
 /// One thread at a time. The position of the descriptor moves, see FileMemory.
 class MappedMemory final : public GuestMemory {
  public:
@@ -38,6 +41,9 @@ class MappedMemory final : public GuestMemory {
   static Result<void> mappable(int fd);
 
   Result<void> read(GuestPhysAddr address, std::span<std::byte> into) const override;
+  Result<void> write(GuestPhysAddr address, std::span<const std::byte> bytes) override {
+    return writer_.write(fd_.get(), map_, address, bytes);
+  }
   std::span<const PhysRange> regions() const override { return map_.ranges(); }
   Result<std::optional<PhysRange>> next_populated(GuestPhysAddr from) const override;
   void forget() override;
@@ -70,6 +76,7 @@ class MappedMemory final : public GuestMemory {
   UniqueFd fd_;
   RegionMap map_;                          // places are offsets in the file
   mutable std::vector<Mapping> mappings_;  // one for each region
+  FileWriter writer_;
 };
 
 }  // namespace vpatch::introspect

@@ -89,4 +89,20 @@ Result<std::optional<HostRange>> Pagemap::next_run(HostAddr from, HostAddr end) 
   return std::nullopt;
 }
 
+Result<bool> Pagemap::all_exist(HostRange pages) const {
+  held_ = {};  // never from what an earlier walk has read
+  for (HostAddr at = pages.start(); at < pages.end();) {
+    const auto run = next_run(at, pages.end());
+    if (!run) {
+      return std::unexpected(run.error());
+    }
+    const auto& found = *run;
+    if (!found || found->start() != at) {
+      return false;
+    }
+    at = found->end();
+  }
+  return true;
+}
+
 }  // namespace vpatch::introspect

@@ -31,6 +31,9 @@ class Pagemap {
   /// Errc::io when the process has ended.
   Result<std::optional<HostRange>> next_run(HostAddr from, HostAddr end) const;
 
+  /// Whether all pages of the range (page-aligned) exist now; errors as next_run().
+  Result<bool> all_exist(HostRange pages) const;
+
  private:
   explicit Pagemap(UniqueFd fd);
   Result<void> load(HostAddr from, HostAddr end) const;

@@ -198,6 +198,69 @@ void ProcessMemory::read_many(std::span<PhysRead> reads) const {
   }
 }
 
+Result<void> ProcessMemory::open_writable() {
+  if (writable_) {
+    return {};
+  }
+  UniqueFd mem(::open(fmt::format("/proc/{}/mem", pid_).c_str(), O_RDWR | O_CLOEXEC));
+  if (!mem) {
+    return refused(pid_, "write the RAM", errno);
+  }
+  // Only now it is sure that what was opened is of the process meant, and not of the next of its
+  // id.
+  if (!alive(pidfd_.get())) {
+    return refused(pid_, "write the RAM", ESRCH);
+  }
+  writable_ = std::move(mem);
+  return {};
+}
+
+Result<void> ProcessMemory::write(GuestPhysAddr address, std::span<const std::byte> bytes) {
+  struct Piece {
+    HostAddr to;
+    std::span<const std::byte> bytes;
+  };
+  std::vector<Piece> pieces;
+  for (GuestPhysAddr at = address; !bytes.empty();) {
+    const auto found = map_.find(at);
+    if (!found) {
+      return no_ram_at(at);
+    }
+    const auto size = std::min<std::uint64_t>(bytes.size(), found->left);
+    const HostAddr first(found->place / kPageSize * kPageSize);
+    const HostAddr past((found->place + size + kPageSize - 1) / kPageSize * kPageSize);
+    const auto there = pagemap_.all_exist(HostRange::between(first, past));
+    if (!there) {
+      return std::unexpected(there.error());
+    }
+    if (!*there) {
+      return never_touched(at);
+    }
+    pieces.push_back({HostAddr(found->place), bytes.first(size)});
+    bytes = bytes.subspan(size);
+    at = GuestPhysAddr(at.value() + size);
+  }
+  if (auto done = pieces.empty() ? Result<void>{} : open_writable(); !done) {
+    return done;
+  }
+  for (Piece& piece : pieces) {
+    while (!piece.bytes.empty()) {
+      const ssize_t put = ::pwrite(writable_.get(), piece.bytes.data(), piece.bytes.size(),
+                                   static_cast<off_t>(piece.to.value()));
+      if (put < 0 && errno == EINTR) {
+        continue;
+      }
+      if (put <= 0) {
+        return refused(pid_, fmt::format("write guest RAM at {:#x}", address.value()),
+                       put < 0 ? errno : ESRCH);
+      }
+      piece.bytes = piece.bytes.subspan(static_cast<std::size_t>(put));
+      piece.to = HostAddr(piece.to.value() + static_cast<std::uint64_t>(put));
+    }
+  }
+  return {};
+}
+
 Result<std::optional<PhysRange>> ProcessMemory::next_populated(GuestPhysAddr from) const {
   const GuestPhysAddr page(from.value() / kPageSize * kPageSize);
   const auto ranges = regions();

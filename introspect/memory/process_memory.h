@@ -37,6 +37,9 @@ struct ProcessRegion {
 /// What is populated is what the VMM's page tables hold, present or swapped. For RAM that the VMM
 /// maps from a file, use FileMemory: there a page may be in the file and not in the page tables.
 ///
+/// Writing opens /proc/PID/mem anew, for reading and writing. A write is a system call and may be
+/// seen in part, also of an aligned word. It gives the VMM its own copy of a page that it shares.
+///
 /// One thread at a time.
 class ProcessMemory final : public GuestMemory {
  public:
@@ -48,6 +51,7 @@ class ProcessMemory final : public GuestMemory {
   /// Errc::io also when the process has ended, or has nothing mapped there.
   Result<void> read(GuestPhysAddr address, std::span<std::byte> into) const override;
   void read_many(std::span<PhysRead> reads) const override;
+  Result<void> write(GuestPhysAddr address, std::span<const std::byte> bytes) override;
   std::span<const PhysRange> regions() const override { return map_.ranges(); }
   Result<std::optional<PhysRange>> next_populated(GuestPhysAddr from) const override;
   void forget() override;
@@ -64,11 +68,13 @@ class ProcessMemory final : public GuestMemory {
   };
   bool split(const PhysRead& read, std::size_t owner, std::vector<Transfer>& into) const;
   void transfer(Transfer& one) const;
+  Result<void> open_writable();
   void transfer_together(std::span<Transfer> all) const;
 
   pid_t pid_;
   UniqueFd pidfd_;
-  UniqueFd mem_;  // /proc/PID/mem, which keeps to the process it was opened for
+  UniqueFd mem_;       // /proc/PID/mem, which keeps to the process it was opened for
+  UniqueFd writable_;  // the same for writing, from the first write on
   Pagemap pagemap_;
   RegionMap map_;        // places are addresses in the process
   bool merged_ = false;  // KSM has merged pages of it

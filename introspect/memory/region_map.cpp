@@ -92,4 +92,10 @@ std::unexpected<Error> no_ram_at(GuestPhysAddr address) {
   return fail(Errc::out_of_range, fmt::format("no guest RAM at {:#x}", address.value()));
 }
 
+std::unexpected<Error> never_touched(GuestPhysAddr address) {
+  return fail(Errc::out_of_range,
+              fmt::format("the guest has never touched its page at {:#x}, so it is not written to",
+                          address.value() / kPageSize * kPageSize));
+}
+
 }  // namespace vpatch::introspect

@@ -49,7 +49,10 @@ class RegionMap {
   std::vector<std::uint64_t> places_;  // one for each of ranges_
 };
 
-/// The error of a read of `address`, which find() does not know.
+/// The error of a read or write of `address`, which find() does not know.
 std::unexpected<Error> no_ram_at(GuestPhysAddr address);
+
+/// The error of a write to a page that would have to be made.
+std::unexpected<Error> never_touched(GuestPhysAddr address);
 
 }  // namespace vpatch::introspect

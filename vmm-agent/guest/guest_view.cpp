@@ -153,6 +153,14 @@ Result<void> GuestView::refresh(const qmp::CallOptions& options) {
   return attach({}, options);
 }
 
+Result<void> GuestView::write(introspect::GuestVirtAddr address, std::span<const std::byte> bytes) {
+  kernel_->forget_pages();
+  if (auto done = introspect::write_mapped(*memory_, kernel_->space(), address, bytes); !done) {
+    return std::unexpected(from_introspect(done.error()));
+  }
+  return {};
+}
+
 void GuestView::keep(const BootCache& cache) const {
   if (!is_still() && (!kept_ || *kept_ != kernel_->facts())) {
     cache.save(identity_, kernel_->facts());

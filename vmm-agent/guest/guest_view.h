@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -19,7 +20,9 @@
 namespace vpatch {
 
 /// A guest seen from the outside: its memory, its kernel as that memory explains it, and its vCPUs.
-/// Nothing in the guest takes part, and looking changes nothing in it. One thread at a time.
+/// Nothing in the guest takes part, and looking changes nothing in it: only write() does, and
+/// before its first call nothing is held through which the guest could be changed. One thread at a
+/// time.
 class GuestView {
  public:
   /// Opens the memory of a VM on this host and learns its kernel, from `cache` where that still
@@ -55,6 +58,11 @@ class GuestView {
   /// Before another look after a while: forgets what the guest may have changed, and learns its
   /// kernel anew when it has rebooted.
   Result<void> refresh(const qmp::CallOptions& options);
+
+  /// Writes into the kernel's memory, where its page tables (read anew) map it writable; not across
+  /// the end of a 4 KiB page. See GuestMemory::write() for what order the guest sees it in.
+  /// Outcome::unreachable when that cannot be, and nothing was written.
+  Result<void> write(introspect::GuestVirtAddr address, std::span<const std::byte> bytes);
 
   /// Writes what was learned to the cache, where it is new.
   void keep(const BootCache& cache) const;

@@ -18,6 +18,7 @@
 #include "introspect/memory/mapped_memory.h"
 #include "introspect/memory/pagemap.h"
 #include "introspect/memory/region_map.h"
+#include "introspect/memory/store_bytes.h"
 
 namespace vpatch::kvm {
 namespace {
@@ -26,6 +27,7 @@ using introspect::FileMemory;
 using introspect::FileRegion;
 using introspect::GuestMemory;
 using introspect::HostAddr;
+using introspect::HostRange;
 using introspect::kPageSize;
 using introspect::MappedMemory;
 using introspect::Pagemap;
@@ -35,7 +37,7 @@ using introspect::UniqueFd;
 /// One slot of private memory of this process.
 class PrivateSlot final : public GuestMemory {
  public:
-  PrivateSlot(PhysRange guest, const std::byte* bytes, Pagemap pagemap)
+  PrivateSlot(PhysRange guest, std::byte* bytes, Pagemap pagemap)
       : guest_{guest}, bytes_(bytes), pagemap_(std::move(pagemap)) {}
 
   Result<void> read(GuestPhysAddr address, std::span<std::byte> into) const override {
@@ -48,6 +50,28 @@ class PrivateSlot final : public GuestMemory {
     // The guest may write these bytes meanwhile: the copy may be torn, as the contract says. A page
     // that was never touched reads as the host's one page of zeros.
     std::memcpy(into.data(), bytes_ + (address.value() - range().start().value()), into.size());
+    return {};
+  }
+
+  Result<void> write(GuestPhysAddr address, std::span<const std::byte> bytes) override {
+    if (bytes.empty()) {
+      return {};
+    }
+    if (!range().holds(address, bytes.size())) {
+      return introspect::no_ram_at(address);
+    }
+    std::byte* const to = bytes_ + (address.value() - range().start().value());
+    const auto first = reinterpret_cast<std::uintptr_t>(to);
+    const auto there = pagemap_.all_exist(HostRange::between(
+        HostAddr(first / kPageSize * kPageSize),
+        HostAddr((first + bytes.size() + kPageSize - 1) / kPageSize * kPageSize)));
+    if (!there) {
+      return std::unexpected(there.error());
+    }
+    if (!*there) {
+      return introspect::never_touched(address);
+    }
+    introspect::store_bytes(to, bytes);
     return {};
   }
 
@@ -76,7 +100,7 @@ class PrivateSlot final : public GuestMemory {
   const PhysRange& range() const { return guest_[0]; }
 
   std::array<PhysRange, 1> guest_;
-  const std::byte* bytes_;
+  std::byte* bytes_;
   Pagemap pagemap_;
 };
 

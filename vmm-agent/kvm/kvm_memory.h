@@ -10,9 +10,9 @@
 
 namespace vpatch::kvm {
 
-/// The RAM of a Machine of this process: private slots are read in place, shared ones as
-/// MappedMemory, or FileMemory where that refuses. What is populated in a private slot is known
-/// from the process's page map.
+/// The RAM of a Machine of this process: private slots are read and written in place,
+/// shared ones as MappedMemory, or FileMemory where that refuses. What is populated in a private
+/// slot is known from the process's page map.
 ///
 /// One thread at a time; the guest may run meanwhile.
 class KvmMemory final : public introspect::GuestMemory {
@@ -25,6 +25,9 @@ class KvmMemory final : public introspect::GuestMemory {
     return all_.read(address, into);
   }
   void read_many(std::span<introspect::PhysRead> reads) const override { all_.read_many(reads); }
+  introspect::Result<void> write(GuestPhysAddr address, std::span<const std::byte> bytes) override {
+    return all_.write(address, bytes);
+  }
   std::span<const PhysRange> regions() const override { return all_.regions(); }
   introspect::Result<std::optional<PhysRange>> next_populated(GuestPhysAddr from) const override {
     return all_.next_populated(from);

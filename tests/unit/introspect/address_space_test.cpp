@@ -305,5 +305,44 @@ TEST_F(Tables, ReadManySurvivesATableThatCannotBeRead) {
   EXPECT_TRUE(reads[1].done);
 }
 
+std::string write_text(CountingMemory& memory, const AddressSpace& space, std::uint64_t address,
+                       std::string_view text) {
+  const auto done =
+      write_mapped(memory.fake, space, GuestVirtAddr(address), std::as_bytes(std::span(text)));
+  return done ? "done" : std::string(to_string(done.error().code));
+}
+
+TEST_F(Tables, LeadAWriteToItsPlace) {
+  map(0xffffc90000123000, 0x345000);
+  memory.fake.write(0x345ff0, std::string(16, '.'));
+  EXPECT_EQ(write_text(memory, space(), 0xffffc90000123ff8, "12345678"), "done");
+  EXPECT_EQ(text_at(space(), 0xffffc90000123ff0, 16), "........12345678");
+}
+
+TEST_F(Tables, RefuseAWriteAcrossTheEndOfAPage) {
+  map(0xffffc90000123000, 0x345000);
+  map(0xffffc90000124000, 0x346000);
+  memory.fake.write(0x345ff8, std::string(16, '.'));
+  EXPECT_EQ(write_text(memory, space(), 0xffffc90000123ff9, "12345678"), "out-of-range");
+  EXPECT_EQ(text_at(space(), 0xffffc90000123ff8, 16), std::string(16, '.'));
+}
+
+TEST_F(Tables, RefuseAWriteThatAnyLevelForbids) {
+  map(0xffffc90000123000, 0x345000, 1, 0);
+  map(0xffff888000000000, 0x400000, 2, kWritable, kUser);
+  memory.fake.write(0x345000, "....");
+  memory.fake.write(0x400000, "....");
+  EXPECT_EQ(write_text(memory, space(), 0xffffc90000123000, "x"), "out-of-range");
+  EXPECT_EQ(write_text(memory, space(), 0xffff888000000000, "x"), "out-of-range");
+  EXPECT_EQ(text_at(space(), 0xffffc90000123000, 4), "....");
+  EXPECT_EQ(text_at(space(), 0xffff888000000000, 4), "....");
+}
+
+TEST_F(Tables, RefuseAWriteToWhatIsNotMappedOrNoPageIsBehind) {
+  map(0xffffc90000123000, 0x345000);
+  EXPECT_EQ(write_text(memory, space(), 0xffffc90000123000, "x"), "out-of-range");
+  EXPECT_EQ(write_text(memory, space(), 0xffffc90000124000, "x"), "out-of-range");
+}
+
 }  // namespace
 }  // namespace vpatch::introspect

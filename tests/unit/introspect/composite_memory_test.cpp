@@ -107,5 +107,36 @@ TEST(CompositeMemory, SaysNoMemoryWithoutParts) {
   EXPECT_EQ(memory.error().code, Errc::no_memory);
 }
 
+std::string write_text(GuestMemory& memory, std::uint64_t address, std::string_view text) {
+  const auto done = memory.write(GuestPhysAddr(address), std::as_bytes(std::span(text)));
+  return done ? "done" : std::string(to_string(done.error().code));
+}
+
+TEST(CompositeMemory, WritesAcrossItsParts) {
+  Parts parts;
+  parts.outer->write(kMiB - 2, "..");
+  parts.inner->write(kMiB, "..");
+  auto memory = parts.join();
+  ASSERT_TRUE(memory);
+  EXPECT_EQ(write_text(*memory, kMiB - 1, "ab"), "done");
+  EXPECT_EQ(text_at(*memory, kMiB - 2, 4), ".ab.");
+}
+
+TEST(CompositeMemory, WritesNothingThatRunsOutOfRam) {
+  Parts parts;
+  parts.outer->write(3 * kMiB - 2, "..");
+  auto memory = parts.join();
+  ASSERT_TRUE(memory);
+  EXPECT_EQ(write_text(*memory, 3 * kMiB - 1, "ab"), "out-of-range");
+  EXPECT_EQ(text_at(*memory, 3 * kMiB - 2, 2), "..");
+}
+
+TEST(CompositeMemory, PassesOnWhatAPartRefuses) {
+  Parts parts;
+  auto memory = parts.join();
+  ASSERT_TRUE(memory);
+  EXPECT_EQ(write_text(*memory, kMiB, "a"), "out-of-range");
+}
+
 }  // namespace
 }  // namespace vpatch::introspect

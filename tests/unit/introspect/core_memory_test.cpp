@@ -133,6 +133,16 @@ TEST_F(CoreMemory, ReadsRamThatIsNotPageAlignedInTheFile) {
   EXPECT_EQ(text_at(core->memory, 0xfffc0000, 2), "zz");
 }
 
+TEST_F(CoreMemory, IsNeverWritten) {
+  auto core = open(Core().bytes());
+  ASSERT_TRUE(core) << core.error().what;
+  const auto done =
+      core->memory.write(GuestPhysAddr(0), std::as_bytes(std::span(std::string_view("x"))));
+  ASSERT_FALSE(done);
+  EXPECT_EQ(done.error().code, Errc::permission);
+  EXPECT_EQ(text_at(core->memory, 0, 1), "a");
+}
+
 TEST_F(CoreMemory, WalksAllOfRamThatIsNotPageAlignedInTheFile) {
   const auto core = open(Core().bytes());
   ASSERT_TRUE(core) << core.error().what;

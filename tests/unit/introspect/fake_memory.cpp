@@ -73,6 +73,16 @@ Result<void> FakeMemory::read(GuestPhysAddr address, std::span<std::byte> into) 
   return {};
 }
 
+Result<void> FakeMemory::write(GuestPhysAddr address, std::span<const std::byte> bytes) {
+  for (std::uint64_t at = address.value(); at < address.value() + bytes.size(); ++at) {
+    if (region_of(at) == nullptr || !pages_.contains(page_of(at))) {
+      return fail(Errc::out_of_range, fmt::format("no page behind {:#x}", at));
+    }
+  }
+  write(address.value(), bytes);
+  return {};
+}
+
 Result<std::optional<PhysRange>> FakeMemory::next_populated(GuestPhysAddr from) const {
   if (walk_fault_) {
     return fail(*walk_fault_, "the walk failed");

@@ -39,6 +39,8 @@ class FakeMemory final : public GuestMemory {
   bool populated(std::uint64_t page) const { return pages_.contains(page); }
 
   Result<void> read(GuestPhysAddr address, std::span<std::byte> into) const override;
+  /// Refuses pages that no test has written.
+  Result<void> write(GuestPhysAddr address, std::span<const std::byte> bytes) override;
   std::span<const PhysRange> regions() const override { return regions_; }
   Result<std::optional<PhysRange>> next_populated(GuestPhysAddr from) const override;
 

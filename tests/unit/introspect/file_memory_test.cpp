@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <filesystem>
 #include <limits>
 #include <string>
 #include <string_view>
@@ -13,10 +14,12 @@
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include "fake_guest.h"
 #include "introspect/boot/vmcoreinfo.h"
 #include "introspect/memory/page_scan.h"
+#include "introspect/memory/unique_mapping.h"
 
 namespace vpatch::introspect {
 namespace {
@@ -284,6 +287,89 @@ TEST(FileMemory, AScanForTheNoteFillsNoHole) {
   const auto info = find_vmcoreinfo(*memory);
   ASSERT_TRUE(info) << info.error().what;
   EXPECT_EQ(info->note, GuestPhysAddr(77 * kMiB));
+  EXPECT_EQ(blocks(raw), before);
+}
+
+std::string write_text(GuestMemory& memory, std::uint64_t address, std::string_view text) {
+  const auto done = memory.write(GuestPhysAddr(address), std::as_bytes(std::span(text)));
+  return done ? "done" : std::string(to_string(done.error().code));
+}
+
+TEST(FileMemory, WritesAcrossAdjoiningRegionsThatLieApartInTheFile) {
+  UniqueFd fd = hole_of(4 * kMiB);
+  put(fd, 3 * kMiB - 4, "....");
+  put(fd, 0, "....");
+  auto memory = FileMemory::create(
+      std::move(fd), {{GuestPhysAddr(0), kMiB, 2 * kMiB}, {GuestPhysAddr(kMiB), kMiB, 0}});
+  ASSERT_TRUE(memory);
+  EXPECT_EQ(write_text(*memory, kMiB - 2, "abcd"), "done");
+  EXPECT_EQ(text_at(*memory, kMiB - 4, 8), "..abcd..");
+}
+
+TEST(FileMemory, WritesAFileOfADisk) {
+  const auto path = std::filesystem::current_path() / "vpatch-file-memory-test";
+  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+  ASSERT_TRUE(fd);
+  ASSERT_EQ(::unlink(path.c_str()), 0);
+  put(fd, 0, std::string(0x2000, '.'));
+  auto memory = FileMemory::create(std::move(fd), {{GuestPhysAddr(0), 0x2000, 0}});
+  ASSERT_TRUE(memory);
+  EXPECT_EQ(write_text(*memory, 0x1008, "12345678"), "done");
+  EXPECT_EQ(text_at(*memory, 0x1007, 10), ".12345678.");
+}
+
+TEST(FileMemory, WritesNothingIntoAHoleOrPastTheEndOfAFileThatShrank) {
+  UniqueFd fd = hole_of(kMiB);
+  const int raw = fd.get();
+  put(fd, 0x3000, "data");
+  auto memory = FileMemory::create(std::move(fd), {{GuestPhysAddr(0), kMiB, 0}});
+  ASSERT_TRUE(memory);
+  const auto before = blocks(raw);
+  EXPECT_EQ(write_text(*memory, 0x5000, "x"), "out-of-range");
+  EXPECT_EQ(blocks(raw), before);
+  EXPECT_EQ(write_text(*memory, 0x3000, "x"), "done");
+  ASSERT_EQ(::ftruncate(raw, 0x3000), 0);
+  EXPECT_EQ(write_text(*memory, 0x3000, "y"), "out-of-range");
+}
+
+TEST(FileMemory, NeverWritesACore) {
+  UniqueFd fd = hole_of(kMiB);
+  put(fd, 0x3000, "data");
+  auto memory = FileMemory::create(std::move(fd), {{GuestPhysAddr(0), kMiB, 0}}, FileUse::core);
+  ASSERT_TRUE(memory);
+  EXPECT_EQ(write_text(*memory, 0x3000, "x"), "permission");
+  EXPECT_EQ(text_at(*memory, 0x3000, 4), "data");
+}
+
+TEST(FileMemory, WritesHugePagesThatTheGuestUsesAndMakesNone) {
+  UniqueFd fd(::memfd_create("guest-ram", MFD_CLOEXEC | MFD_HUGETLB));
+  struct statfs system{};
+  if (fd) {
+    ASSERT_EQ(::fstatfs(fd.get(), &system), 0);
+  }
+  const auto huge = static_cast<std::uint64_t>(system.f_bsize);
+  if (!fd || ::ftruncate(fd.get(), static_cast<off_t>(2 * huge)) != 0 ||
+      ::fallocate(fd.get(), 0, static_cast<off_t>(huge), static_cast<off_t>(huge)) != 0) {
+    GTEST_SKIP() << "no huge page to be had here; see /proc/sys/vm/nr_hugepages";
+  }
+  const int raw = fd.get();
+  const auto before = blocks(raw);
+  auto memory = FileMemory::create(std::move(fd), {{GuestPhysAddr(0), 2 * huge, 0}});
+  ASSERT_TRUE(memory);
+  EXPECT_EQ(write_text(*memory, 0x3000, "x"), "out-of-range");
+  // It exists, but does not show it.
+  EXPECT_EQ(write_text(*memory, huge + 0x3000, "x"), "out-of-range");
+  {
+    const UniqueMapping bytes(
+        ::mmap(nullptr, huge, PROT_READ | PROT_WRITE, MAP_SHARED, raw, static_cast<off_t>(huge)),
+        huge);
+    ASSERT_TRUE(bytes);
+    std::memcpy(bytes.start() + 0x3000, "data", 4);
+  }
+  EXPECT_EQ(write_text(*memory, huge + 0x3008, "12345678"), "done");
+  EXPECT_EQ(text_at(*memory, huge + 0x3000, 16), std::string("data\0\0\0\0"
+                                                             "12345678",
+                                                             16));
   EXPECT_EQ(blocks(raw), before);
 }
 

@@ -84,6 +84,7 @@ class Ram {
   void put(std::uint64_t offset, std::string_view text) const {
     std::memcpy(bytes_.start() + offset, text.data(), text.size());
   }
+  const std::byte* bytes(std::uint64_t offset) const { return bytes_.start() + offset; }
   void forbid(std::uint64_t offset, std::uint64_t size) const {
     EXPECT_EQ(::mprotect(bytes_.start() + offset, size, PROT_NONE), 0);
     // Also for /proc/PID/mem, which does not mind the protection.
@@ -273,6 +274,69 @@ TEST(ProcessMemory, RefusesARegionThatIsNotPageAlignedInTheProcess) {
       ProcessMemory::create(::getpid(), {{GuestPhysAddr(0), kMiB, HostAddr(0x10800)}});
   ASSERT_FALSE(memory);
   EXPECT_EQ(memory.error().code, Errc::out_of_range);
+}
+
+std::string write_text(GuestMemory& memory, std::uint64_t address, std::string_view text) {
+  const auto done = memory.write(GuestPhysAddr(address), std::as_bytes(std::span(text)));
+  return done ? "done" : std::string(to_string(done.error().code));
+}
+
+TEST(ProcessMemory, WritesAnotherProcessesMemory) {
+  const Ram ram(2 * kMiB);
+  ram.put(0x1ffe, "abcd");
+  const Child child;
+  auto memory =
+      ProcessMemory::create(child.pid(), {{GuestPhysAddr(4 * kGiB), 2 * kMiB, ram.at(0)}});
+  ASSERT_TRUE(memory) << memory.error().what;
+  EXPECT_EQ(write_text(*memory, 4 * kGiB + 0x1fff, "12"), "done");
+  EXPECT_EQ(text_at(*memory, 4 * kGiB + 0x1ffe, 4), "a12d");
+  EXPECT_EQ(std::memcmp(ram.bytes(0x1ffe), "abcd", 4), 0);  // the child's own copy was written
+}
+
+TEST(ProcessMemory, WritesAcrossAdjoiningRegionsThatLieApartInTheProcess) {
+  const Ram ram(4 * kMiB);
+  ram.put(3 * kMiB - 2, "..");
+  ram.put(0, "..");
+  auto memory = ProcessMemory::create(::getpid(), {{GuestPhysAddr(0), kMiB, ram.at(2 * kMiB)},
+                                                   {GuestPhysAddr(kMiB), kMiB, ram.at(0)}});
+  ASSERT_TRUE(memory);
+  EXPECT_EQ(write_text(*memory, kMiB - 2, "abcd"), "done");
+  EXPECT_EQ(text_at(*memory, kMiB - 2, 4), "abcd");
+}
+
+TEST(ProcessMemory, WritesNothingWhereAPageIsMissing) {
+  const Ram ram(kMiB);
+  ram.put(0x3000, std::string(0x1000, 'a'));
+  auto memory = ProcessMemory::create(::getpid(), {{GuestPhysAddr(0), kMiB, ram.at(0)}});
+  ASSERT_TRUE(memory);
+  EXPECT_EQ(write_text(*memory, 0x5000, "x"), "out-of-range");
+  EXPECT_EQ(write_text(*memory, 0x3fff, "xy"), "out-of-range");
+  EXPECT_EQ(write_text(*memory, kMiB, "x"), "out-of-range");
+  EXPECT_EQ(text_at(*memory, 0x3fff, 1), "a");
+  const auto data = memory->next_populated(GuestPhysAddr(0));
+  ASSERT_TRUE(data && *data);
+  EXPECT_EQ(**data, PhysRange::between(GuestPhysAddr(0x3000), GuestPhysAddr(0x4000)));
+  EXPECT_FALSE(memory->next_populated(GuestPhysAddr(0x4000))->has_value());
+}
+
+TEST(ProcessMemory, SeesAPageThatCameAfterARefusedWrite) {
+  const Ram ram(kMiB);
+  auto memory = ProcessMemory::create(::getpid(), {{GuestPhysAddr(0), kMiB, ram.at(0)}});
+  ASSERT_TRUE(memory);
+  EXPECT_EQ(write_text(*memory, 0x3000, "x"), "out-of-range");
+  ram.put(0x3000, "data");
+  EXPECT_EQ(write_text(*memory, 0x3000, "x"), "done");
+  EXPECT_EQ(text_at(*memory, 0x3000, 4), "xata");
+}
+
+TEST(ProcessMemory, WritesNothingOnceTheProcessHasEnded) {
+  const Ram ram(kMiB);
+  ram.put(0, "data");
+  Child child;
+  auto memory = ProcessMemory::create(child.pid(), {{GuestPhysAddr(0), kMiB, ram.at(0)}});
+  ASSERT_TRUE(memory);
+  child.end();
+  EXPECT_EQ(write_text(*memory, 0, "x"), "io");
 }
 
 }  // namespace

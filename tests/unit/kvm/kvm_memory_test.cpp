@@ -105,6 +105,41 @@ TEST_F(KvmMemoryTest, RefusesAReadOutsideOfTheSlots) {
   EXPECT_EQ(text_at(*memory, kMiB - 1, 2), "out-of-range");
 }
 
+std::string write_text(KvmMemory& memory, std::uint64_t address, std::string_view text) {
+  const auto done = memory.write(GuestPhysAddr(address), std::as_bytes(std::span(text)));
+  return done ? "done" : std::string(introspect::to_string(done.error().code));
+}
+
+TEST_F(KvmMemoryTest, WritesPrivateAndSharedSlotsAsOne) {
+  const UniqueFd shared = memfd_of(2 * kMiB, F_SEAL_SHRINK);
+  ASSERT_TRUE(machine->add_memory(GuestPhysAddr(0), kMiB));
+  ASSERT_TRUE(machine->add_memory(GuestPhysAddr(kMiB), kMiB, shared.get(), kMiB));
+  put(*machine, kMiB - 8, "........");
+  put(*machine, kMiB, "........");
+  auto memory = KvmMemory::create(*machine);
+  ASSERT_TRUE(memory) << memory.error().what;
+  EXPECT_EQ(write_text(*memory, kMiB - 2, "abcd"), "done");
+  EXPECT_EQ(write_text(*memory, kMiB - 8, "word"), "done");
+  const auto below = machine->bytes(GuestPhysAddr(kMiB - 8), 8);
+  const auto above = machine->bytes(GuestPhysAddr(kMiB), 4);
+  ASSERT_TRUE(below && above);
+  EXPECT_EQ(std::memcmp(below->data(), "word..ab", 8), 0);
+  EXPECT_EQ(std::memcmp(above->data(), "cd..", 4), 0);
+}
+
+TEST_F(KvmMemoryTest, WritesNoPageThatTheGuestHasNeverTouched) {
+  ASSERT_TRUE(machine->add_memory(GuestPhysAddr(0), kMiB));
+  put(*machine, 0x5000, ".");
+  auto memory = KvmMemory::create(*machine);
+  ASSERT_TRUE(memory);
+  EXPECT_EQ(write_text(*memory, 0x5fff, "ab"), "out-of-range");
+  EXPECT_EQ(write_text(*memory, kMiB - 1, "ab"), "out-of-range");
+  const auto data = memory->next_populated(GuestPhysAddr(0));
+  ASSERT_TRUE(data && *data);
+  EXPECT_EQ(**data, PhysRange::between(GuestPhysAddr(0x5000), GuestPhysAddr(0x6000)));
+  EXPECT_FALSE(memory->next_populated(GuestPhysAddr(0x6000))->has_value());
+}
+
 TEST_F(KvmMemoryTest, SaysNoMemoryWithoutSlots) {
   const auto memory = KvmMemory::create(*machine);
   ASSERT_FALSE(memory);
