@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm-agent/domain/domain.h"
 
+#include <algorithm>
+#include <array>
+
+#include <fmt/format.h>
+
 namespace vpatch {
 
 std::string_view to_string(RunState state) {
@@ -19,6 +24,30 @@ std::string_view to_string(RunState state) {
       break;
   }
   return "in an unknown state";
+}
+
+Result<bool> Domain::migrating(const qmp::CallOptions& options) {
+  // All else is a stage of a migration, those that newer QEMUs add included.
+  static constexpr std::array<std::string_view, 4> kOver = {"none", "cancelled", "failed",
+                                                            "completed"};
+  const auto channel = monitor();
+  if (!channel) {
+    return std::unexpected(channel.error());
+  }
+  const auto reply = (*channel)->execute("query-migrate", {}, options);
+  if (!reply) {
+    Error error = from_qmp(reply.error()).in_context(name());
+    error.hint.clear();  // it is about the guest agent
+    return std::unexpected(std::move(error));
+  }
+  const auto* object = reply->if_object();
+  const auto* status = object != nullptr ? object->if_contains("status") : nullptr;
+  if (object == nullptr || (status != nullptr && !status->is_string())) {
+    return fail(Outcome::unreachable,
+                fmt::format("{}: query-migrate: the reply has no status", name()));
+  }
+  return status != nullptr &&
+         std::ranges::find(kOver, std::string_view(status->get_string())) == kOver.end();
 }
 
 Result<std::unique_ptr<Domain>> open_domain(const Target& target, const qmp::CallOptions& options) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -36,6 +37,16 @@ class Domain {
   /// debt. After a timeout the hypervisor may still carry it out.
   virtual Result<void> pause(const qmp::CallOptions& options) = 0;
   virtual Result<void> resume(const qmp::CallOptions& options) = 0;
+  /// From here on the monitor's STOP and RESUME events count for stopped_for(), older ones do not.
+  /// Where there are no such events, stopped_for() tells why.
+  virtual void watch_stops(const qmp::CallOptions& options) = 0;
+  /// How long the vCPUs stood still the last time: from the newest STOP event to the RESUME event
+  /// after it, by QEMU's stamps (the host's wall clock). Outcome::unreachable when these events did
+  /// not come within the options, since watch_stops().
+  virtual Result<std::chrono::microseconds> stopped_for(const qmp::CallOptions& options) = 0;
+  /// Whether a migration is under way, or may be: what the host writes to guest memory then might
+  /// not reach the destination. Outcome::unreachable when the monitor does not say.
+  Result<bool> migrating(const qmp::CallOptions& options);
   /// The QEMU monitor; valid as long as the domain.
   virtual Result<qmp::Channel*> monitor() = 0;
   /// The guest agent, connected on first use; valid as long as the domain.

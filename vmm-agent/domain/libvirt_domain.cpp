@@ -15,6 +15,7 @@
 #include "vmm-agent/domain/bounded.h"
 #include "vmm-agent/domain/domain.h"
 #include "vmm-agent/domain/libvirt_connection.h"
+#include "vmm-agent/domain/libvirt_stop_watch.h"
 
 namespace vpatch {
 namespace {
@@ -206,6 +207,26 @@ class LibvirtDomain final : public Domain {
     return resumed;
   }
 
+  void watch_stops(const qmp::CallOptions& options) override {
+    if (stop_watch_) {
+      stop_watch_->forget();
+      return;
+    }
+    if (auto watch = LibvirtStopWatch::start(connection_.get(), domain_.get(), options); watch) {
+      stop_watch_.emplace(*std::move(watch));
+    } else {
+      no_stop_watch_ = std::move(watch.error().what);
+    }
+  }
+
+  Result<std::chrono::microseconds> stopped_for(const qmp::CallOptions& options) override {
+    if (!stop_watch_) {
+      return fail(Outcome::unreachable, fmt::format("{}: {}", name_, no_stop_watch_));
+    }
+    auto length = stop_watch_->stopped_for(options);
+    return length ? length : std::unexpected(std::move(length.error()).in_context(name_));
+  }
+
   Result<qmp::Channel*> monitor() override { return &monitor_; }
   Result<qmp::Channel*> agent(const qmp::CallOptions&) override { return &agent_; }
 
@@ -257,6 +278,8 @@ class LibvirtDomain final : public Domain {
   std::string uuid_;
   LibvirtChannel monitor_;
   LibvirtChannel agent_;
+  std::optional<LibvirtStopWatch> stop_watch_;
+  std::string no_stop_watch_ = "nobody watches for STOP and RESUME";
 };
 
 }  // namespace

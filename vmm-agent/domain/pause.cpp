@@ -12,6 +12,7 @@ namespace {
 constexpr int kAttempts = 3;
 constexpr std::chrono::milliseconds kBetweenAttempts{50};
 constexpr std::chrono::seconds kResumeTimeout{5};
+constexpr std::chrono::milliseconds kEventsTimeout{200};
 
 /// Whether there is something to pause.
 Result<bool> runs(Domain& domain, const qmp::CallOptions& options) {
@@ -59,6 +60,7 @@ Result<Pause> Pause::take(Domain& domain, const Target& target, std::chrono::mil
 
 Result<Pause> Pause::begin(Domain& domain, Guardian& guardian, const qmp::CallOptions& options) {
   Pause pause(domain);
+  domain.watch_stops(options);
   pause.armed_ = Clock::now();
   if (auto armed = guardian.arm(options); !armed) {
     return std::unexpected(std::move(armed.error()).in_context(domain.name()));
@@ -80,7 +82,7 @@ Result<Pause> Pause::begin(Domain& domain, Guardian& guardian, const qmp::CallOp
     return std::unexpected(std::move(paused.error()));
   }
   if (!pause.within_limit()) {
-    static_cast<void>(pause.resume());
+    static_cast<void>(pause.pay());
     return fail(Outcome::unreachable, fmt::format("{}: it took too long to pause", domain.name()));
   }
   return pause;
@@ -93,10 +95,11 @@ Pause::Pause(Pause&& other) noexcept
       owed_(std::exchange(other.owed_, false)),
       armed_(other.armed_),
       asked_(other.asked_),
-      lasted_(other.lasted_) {}
+      lasted_(other.lasted_),
+      by_events_(other.by_events_) {}
 
 Pause::~Pause() {
-  if (owed_ && !resume()) {
+  if (owed_ && !pay()) {
     guardian_->hand_over();
   }
 }
@@ -113,15 +116,32 @@ bool Pause::still_holds(const qmp::CallOptions& options) const {
   return running && !*running;
 }
 
+std::chrono::microseconds Pause::held_for() const {
+  return owed_ ? std::chrono::ceil<std::chrono::microseconds>(Clock::now() - asked_) : lasted_;
+}
+
 Result<std::chrono::microseconds> Pause::resume() {
   if (owed_) {
-    if (auto resumed = resume_domain(); !resumed) {
-      return std::unexpected(std::move(resumed.error()));
+    if (auto paid = pay(); !paid) {
+      return std::unexpected(std::move(paid.error()));
     }
+    // The events lie between the request and the answer. More than that is a clock that was set.
+    const auto events = domain_->stopped_for({.timeout = kEventsTimeout, .stop = {}});
+    if (events && *events <= lasted_) {
+      by_events_ = *events;
+    }
+  }
+  return by_events_.value_or(lasted_);
+}
+
+/// Pays the debt, and tells the guardian.
+Result<void> Pause::pay() {
+  auto resumed = resume_domain();
+  if (resumed) {
     lasted_ = std::chrono::ceil<std::chrono::microseconds>(Clock::now() - asked_);
     guardian_->disarm();
   }
-  return lasted_;
+  return resumed;
 }
 
 /// Pays the debt as far as the domain is concerned; the guardian is to be told.

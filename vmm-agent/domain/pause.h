@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "vmm-agent/domain/domain.h"
@@ -39,11 +40,18 @@ class Pause {
   /// else's pause, that it is still paused.
   bool still_holds(const qmp::CallOptions& options) const;
 
-  /// Lets the vCPUs run, and tells how long they did not: from before the request to pause to after
-  /// the answer to the last one, so never less than what the guest missed. Tries more than once,
-  /// and a stop token does not interrupt it. Zero for a pause that is not ours.
-  /// Outcome::failed_needs_look when the domain cannot be resumed.
+  /// How long the pause costs up to now, or has cost once resumed, by this process's clock: from
+  /// before the request to pause to after the answer to the last one, so never less than what the
+  /// guest missed. Zero for a pause that is not ours.
+  std::chrono::microseconds held_for() const;
+
+  /// Lets the vCPUs run, and tells how long they did not: from QEMU's STOP to its RESUME event, or
+  /// held_for() when these do not come in time. Tries more than once, and a stop token does not
+  /// interrupt it. Zero for a pause that is not ours. Outcome::failed_needs_look when the domain
+  /// cannot be resumed.
   Result<std::chrono::microseconds> resume();
+  /// Whether what resume() told is from the events.
+  bool from_events() const { return by_events_.has_value(); }
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -51,6 +59,7 @@ class Pause {
   explicit Pause(Domain& domain) : domain_(&domain) {}
   static Result<Pause> begin(Domain& domain, Guardian& guardian, const qmp::CallOptions& options);
   Result<void> resume_domain();
+  Result<void> pay();
 
   Domain* domain_;
   std::unique_ptr<Guardian> own_guardian_;
@@ -59,6 +68,7 @@ class Pause {
   Clock::time_point armed_;
   Clock::time_point asked_;
   std::chrono::microseconds lasted_{};
+  std::optional<std::chrono::microseconds> by_events_;
 };
 
 }  // namespace vpatch

@@ -14,6 +14,7 @@
 #include "introspect/memory/unique_fd.h"
 #include "qmp/socket_channel.h"
 #include "vmm-agent/domain/domain.h"
+#include "vmm-agent/domain/stop_times.h"
 
 namespace vpatch {
 namespace {
@@ -43,7 +44,8 @@ bool is_nil_uuid(std::string_view uuid) {
 
 class QemuDomain final : public Domain {
  public:
-  QemuDomain(std::string qmp_path, std::string qga_path, std::unique_ptr<qmp::Channel> monitor)
+  QemuDomain(std::string qmp_path, std::string qga_path,
+             std::unique_ptr<qmp::MonitorChannel> monitor)
       : qmp_path_(std::move(qmp_path)),
         qga_path_(std::move(qga_path)),
         monitor_(std::move(monitor)) {}
@@ -89,6 +91,29 @@ class QemuDomain final : public Domain {
 
   Result<void> pause(const qmp::CallOptions& options) override { return command("stop", options); }
   Result<void> resume(const qmp::CallOptions& options) override { return command("cont", options); }
+
+  void watch_stops(const qmp::CallOptions&) override {
+    monitor_->take_events();
+    stops_ = {};
+  }
+
+  Result<std::chrono::microseconds> stopped_for(const qmp::CallOptions& options) override {
+    if (!stops_.complete()) {
+      const auto resumed = monitor_->wait_event(
+          [this](const qmp::Event& event) {
+            stops_.note(event.name, event.timestamp);
+            return stops_.complete();
+          },
+          options);
+      if (!resumed) {
+        return fail(Outcome::unreachable, fmt::format("{}: {}", name_, resumed.error().what));
+      }
+    }
+    const auto length = stops_.length();
+    return length ? Result<std::chrono::microseconds>(*length)
+                  : fail(Outcome::unreachable,
+                         fmt::format("{}: STOP and RESUME have no sound times", name_));
+  }
 
   Result<qmp::Channel*> monitor() override { return monitor_.get(); }
 
@@ -142,7 +167,8 @@ class QemuDomain final : public Domain {
   std::string qga_path_;
   std::string name_;
   std::string identity_;
-  std::unique_ptr<qmp::Channel> monitor_;
+  std::unique_ptr<qmp::MonitorChannel> monitor_;
+  StopTimes stops_;
   std::unique_ptr<qmp::Channel> agent_;
 };
 

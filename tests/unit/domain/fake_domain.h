@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -17,6 +18,9 @@ class FakeDomain final : public Domain {
   bool pause_fails = false;
   int failing_resumes = 0;  ///< the first so many
   std::chrono::milliseconds pause_takes{0};
+
+  std::optional<std::chrono::microseconds> stopped;  ///< what its events tell, if they come
+  qmp::Channel* channel = nullptr;                   ///< the monitor, if there is one
 
   std::vector<std::string> calls;
   bool resume_was_stoppable = false;
@@ -47,7 +51,15 @@ class FakeDomain final : public Domain {
     return {};
   }
 
-  Result<qmp::Channel*> monitor() override { return fail(Outcome::unreachable, "none"); }
+  void watch_stops(const qmp::CallOptions&) override { watched_ = calls.empty(); }
+  Result<std::chrono::microseconds> stopped_for(const qmp::CallOptions&) override {
+    return watched_ && stopped ? Result<std::chrono::microseconds>(*stopped)
+                               : fail(Outcome::unreachable, "no event");
+  }
+
+  Result<qmp::Channel*> monitor() override {
+    return channel != nullptr ? Result<qmp::Channel*>(channel) : fail(Outcome::unreachable, "none");
+  }
   Result<qmp::Channel*> agent(const qmp::CallOptions&) override {
     return fail(Outcome::unreachable, "none");
   }
@@ -55,6 +67,7 @@ class FakeDomain final : public Domain {
 
  private:
   std::string name_ = "web01";
+  bool watched_ = false;  ///< before anything was asked
 };
 
 }  // namespace vpatch

@@ -53,6 +53,17 @@ TEST_F(LibvirtPauseTest, APauseIsADebtWithAGuardianOfItsOwnConnection) {
   EXPECT_EQ(state(), RunState::running);
 }
 
+TEST_F(LibvirtPauseTest, WithoutMonitorEventsIsTimedFromHere) {
+  auto pause = Pause::take(*domain_, target(), kLongLimit, {}, VPATCH_PROGRAM);
+  ASSERT_TRUE(pause) << pause.error().what;
+  EXPECT_GT(pause->resume().value().count(), 0);
+  EXPECT_FALSE(pause->from_events());
+  const auto stopped = domain_->stopped_for({});
+  ASSERT_FALSE(stopped);
+  EXPECT_EQ(stopped.error().outcome, Outcome::unreachable);
+  EXPECT_THAT(stopped.error().what, HasSubstr("test: watch for STOP and RESUME: "));
+}
+
 TEST_F(LibvirtPauseTest, IsRefusedWhenTheGuardianCannotConnect) {
   Target nowhere = target();
   nowhere.domain = "nobody";

@@ -50,6 +50,49 @@ TEST(Pause, TellsHowLongTheDomainStoodWithTheTimeOfTheCall) {
   EXPECT_GE(pause->resume().value(), milliseconds(20));
 }
 
+TEST(Pause, IsAsLongAsTheEventsOfTheDomainTell) {
+  FakeDomain domain;
+  domain.pause_takes = milliseconds(20);
+  domain.stopped = std::chrono::microseconds(1500);
+  auto pause = take(domain);
+  ASSERT_TRUE(pause) << pause.error().what;
+  EXPECT_FALSE(pause->from_events());
+  EXPECT_EQ(pause->resume().value(), domain.stopped);
+  EXPECT_TRUE(pause->from_events());
+  EXPECT_EQ(pause->resume().value(), domain.stopped) << "asked again";
+  EXPECT_GE(pause->held_for(), milliseconds(20));
+}
+
+TEST(Pause, WithoutEventsIsAsLongAsItSeemedFromHere) {
+  FakeDomain domain;
+  auto pause = take(domain);
+  ASSERT_TRUE(pause) << pause.error().what;
+  const auto length = pause->resume();
+  EXPECT_EQ(length.value(), pause->held_for());
+  EXPECT_FALSE(pause->from_events());
+}
+
+TEST(Pause, DoesNotBelieveEventsLongerApartThanTheCallsWere) {
+  FakeDomain domain;
+  domain.stopped = std::chrono::hours(1);  // the host's clock was set
+  auto pause = take(domain);
+  ASSERT_TRUE(pause) << pause.error().what;
+  const auto length = pause->resume();
+  EXPECT_EQ(length.value(), pause->held_for());
+  EXPECT_FALSE(pause->from_events());
+}
+
+TEST(Pause, TellsWhatItCostsBeforeItEnds) {
+  FakeDomain domain;
+  domain.pause_takes = milliseconds(20);
+  auto pause = take(domain);
+  ASSERT_TRUE(pause) << pause.error().what;
+  const auto before = pause->held_for();
+  EXPECT_GE(before, milliseconds(20));
+  ASSERT_TRUE(pause->resume());
+  EXPECT_GE(pause->held_for(), before);
+}
+
 TEST(Pause, DestructorResumes) {
   FakeDomain domain;
   {
@@ -77,6 +120,8 @@ TEST(Pause, OfSomebodyElseIsLeftAlone) {
     ASSERT_TRUE(pause) << pause.error().what;
     EXPECT_FALSE(pause->ours());
     EXPECT_EQ(pause->resume().value().count(), 0);
+    EXPECT_EQ(pause->held_for().count(), 0);
+    EXPECT_FALSE(pause->from_events());
   }
   EXPECT_THAT(domain.calls, IsEmpty());
 }

@@ -86,8 +86,8 @@ std::string Qemu::status() {
   return reply ? std::string(reply->at("status").as_string()) : reply.error().what;
 }
 
-void Qemu::execute(std::string_view command) {
-  const auto reply = monitor_->execute(command, {}, kPatient);
+void Qemu::execute(std::string_view command, const boost::json::object& arguments) {
+  const auto reply = monitor_->execute(command, arguments, kPatient);
   EXPECT_TRUE(reply) << reply.error().what;
 }
 
@@ -96,6 +96,13 @@ bool Qemu::resumes(std::chrono::milliseconds limit) {
       ->wait_event([](const qmp::Event& event) { return event.name == "RESUME"; },
                    {.timeout = limit})
       .has_value();
+}
+
+bool Qemu::migration_is(std::string_view status) {
+  const auto is_there = [status](const qmp::Event& event) {
+    return event.name == "MIGRATION" && event.data.at("status") == boost::json::value(status);
+  };
+  return monitor_->wait_event(is_there, kPatient).has_value();
 }
 
 void Qemu::kill() {

@@ -41,9 +41,11 @@ class Qemu {
 
   /// By the test's own monitor.
   std::string status();
-  void execute(std::string_view command);
+  void execute(std::string_view command, const boost::json::object& arguments = {});
   /// Waits until it has resumed, since the last such wait.
   bool resumes(std::chrono::milliseconds limit = kPatience);
+  /// Waits for a stage of a migration; the capability "events" is to be on.
+  bool migration_is(std::string_view status);
   void kill();
 
  private:

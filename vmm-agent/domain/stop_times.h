@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string_view>
+
+namespace vpatch {
+
+/// How long a VM stood still, by the STOP and RESUME events of its monitor and QEMU's own stamps.
+class StopTimes {
+ public:
+  /// To be told all events in order. `stamp` is since the Unix epoch, zero where QEMU had none.
+  void note(std::string_view event, std::chrono::microseconds stamp) {
+    if (event == "STOP") {
+      stopped_ = stamp;
+      resumed_.reset();
+    } else if (event == "RESUME" && stopped_ && !resumed_) {
+      resumed_ = stamp;
+    }
+  }
+
+  /// Whether a RESUME came after the newest STOP.
+  bool complete() const { return resumed_.has_value(); }
+
+  /// From the newest STOP to the RESUME after it. Nothing until that came, or when the stamps make
+  /// no sense: the host's clock was set meanwhile.
+  std::optional<std::chrono::microseconds> length() const {
+    if (!resumed_ || stopped_->count() <= 0 || *resumed_ < *stopped_) {
+      return std::nullopt;
+    }
+    return *resumed_ - *stopped_;
+  }
+
+ private:
+  std::optional<std::chrono::microseconds> stopped_;
+  std::optional<std::chrono::microseconds> resumed_;
+};
+
+}  // namespace vpatch
