@@ -1,42 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm-agent/cli/options.h"
 
-#include <cmath>
 #include <map>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
+#include "vmm-agent/cli/duration.h"
+
 namespace vpatch {
 namespace {
 
+using namespace std::chrono_literals;
 using std::chrono::milliseconds;
 
-struct Durations {
-  double timeout = 60;
-  double grace = 10;
-  double agent_timeout = 20;
-};
-
-milliseconds seconds_to_ms(double seconds) {
-  return milliseconds(static_cast<std::int64_t>(seconds * 1000));
-}
-
-/// An option in seconds; refuses what is no finite number between the bounds.
-CLI::Option* add_seconds(CLI::App& command, const std::string& name, double& value, double least,
-                         double most, const std::string& text) {
-  return command.add_option(name, value, text)
-      ->check(CLI::Validator(
-          [least, most](const std::string& word) {
-            double number = 0;
-            const bool good = CLI::detail::lexical_cast(word, number) && std::isfinite(number) &&
-                              number >= least && number <= most;
-            return good ? std::string()
-                        : fmt::format("{} is not a number of seconds from {} to {}", word, least,
-                                      most);
+/// An option that is a duration from `least` to `most`.
+void add_duration(CLI::App& command, const std::string& name, milliseconds& value,
+                  milliseconds least, milliseconds most, const std::string& text) {
+  command
+      .add_option_function<std::string>(
+          name,
+          [&value, name, least, most](const std::string& word) {
+            const auto duration = parse_duration(word, least, most);
+            if (!duration) {
+              throw CLI::ValidationError(name, duration.error().what);
+            }
+            value = *duration;
           },
-          fmt::format("SECONDS in [{} - {}]", least, most)))
-      ->capture_default_str();
+          text)
+      ->type_name(
+          fmt::format("DURATION in [{} - {}]", format_duration(least), format_duration(most)))
+      ->default_str(format_duration(value));
 }
 
 void add_output_options(CLI::App& command, Options& options) {
@@ -51,7 +45,7 @@ enum class Needs : std::uint8_t {
   anything,  ///< it works without a VM too
 };
 
-void add_target_options(CLI::App& command, Options& options, Durations& durations, Needs needs) {
+void add_target_options(CLI::App& command, Options& options, Needs needs) {
   auto* domain =
       command.add_option("-d,--domain", options.target.domain, "libvirt domain, by name or UUID");
   command.add_option("-c,--connect", options.target.uri, "libvirt connection")
@@ -61,8 +55,8 @@ void add_target_options(CLI::App& command, Options& options, Durations& duration
   auto* qga = command.add_option("--qga", options.target.qga, "Guest agent socket of a plain QEMU");
   qmp->excludes(domain);
   qga->needs(qmp);
-  add_seconds(command, "--agent-timeout", durations.agent_timeout, 1, 3600,
-              "How long to wait for each answer of the guest agent");
+  add_duration(command, "--agent-timeout", options.agent_timeout, 1s, 1h,
+               "How long to wait for each answer of the guest agent");
   if (needs == Needs::memory) {
     auto* core = command.add_option("--core", options.core,
                                     "Look into an ELF core of a VM (virsh dump --memory-only)");
@@ -91,11 +85,11 @@ CLI::Option* add_paused_option(CLI::App& command, Options& options) {
       "instant");
 }
 
-void add_transition_options(CLI::App& command, Options& options, Durations& durations,
+void add_transition_options(CLI::App& command, Options& options, milliseconds& timeout,
                             OnStall& on_stall) {
   static const std::map<std::string, OnStall> kOnStall = {{"revert", OnStall::revert},
                                                           {"wait", OnStall::wait}};
-  add_seconds(command, "--timeout", durations.timeout, 0, 86400, "How long a transition may take");
+  add_duration(command, "--timeout", timeout, 0s, 24h, "How long a transition may take");
   command
       .add_option("--on-stall", on_stall,
                   "After the timeout: revert (go back) or wait (leave it pending)")
@@ -105,10 +99,10 @@ void add_transition_options(CLI::App& command, Options& options, Durations& dura
 }
 
 /// The verbs that only look, from the guest's memory.
-void add_looking_verbs(CLI::App& app, Options& options, Durations& durations) {
+void add_looking_verbs(CLI::App& app, Options& options) {
   auto& status =
       *app.add_subcommand("status", "Show the livepatches of a VM and a running transition");
-  add_target_options(status, options, durations, Needs::memory);
+  add_target_options(status, options, Needs::memory);
   auto* watch = status.add_flag("-w,--watch", options.watch, "Go on looking until Ctrl-C");
   auto* agent = status.add_flag("--agent", options.ask_agent,
                                 "Ask the guest agent instead of reading memory");
@@ -117,7 +111,7 @@ void add_looking_verbs(CLI::App& app, Options& options, Durations& durations) {
   add_output_options(status, options);
 
   auto& stacks = *app.add_subcommand("stacks", "Show the kernel stacks of a VM's tasks");
-  add_target_options(stacks, options, durations, Needs::memory);
+  add_target_options(stacks, options, Needs::memory);
   stacks.add_option("-t,--task", options.task, "Only the task with this thread id or name");
   stacks.add_option("--blocking", options.blocking,
                     "Only the tasks that would block this livepatch file (.ko) now");
@@ -127,7 +121,7 @@ void add_looking_verbs(CLI::App& app, Options& options, Durations& durations) {
   add_output_options(stacks, options);
 
   auto& log = *app.add_subcommand("log", "Print the kernel log of a VM");
-  add_target_options(log, options, durations, Needs::memory);
+  add_target_options(log, options, Needs::memory);
   log.add_flag("-f,--follow", options.log.follow, "Go on with new records until Ctrl-C");
   log.add_option("-n,--lines", options.log.lines, "Only the newest N records");
   add_output_options(log, options);
@@ -146,9 +140,9 @@ Verb chosen_verb(const CLI::App& app) {
 
 Options parse_command_line(int argc, char** argv) {
   Options options;
-  Durations durations;
   CLI::App app("vpatch patches the running kernel of virtual machines from the host.");
   app.footer(
+      "Durations are written as 20ms, 1.5s, 2m or 1h; a number alone is in seconds.\n\n"
       "Exit codes: 0 done, 2 usage, 3 refused before the guest was touched, 4 stalled and "
       "reverted, 5 stalled and\n"
       "left waiting, 6 guest or hypervisor unreachable, 7 failed after a change and guest "
@@ -164,26 +158,27 @@ Options parse_command_line(int argc, char** argv) {
 
   auto& apply = *app.add_subcommand("apply", "Put a livepatch in force in a running VM");
   apply.add_option("FILE", options.file, "Livepatch module (.ko)")->required();
-  add_target_options(apply, options, durations, Needs::agent);
-  add_transition_options(apply, options, durations, options.apply.on_stall);
-  add_seconds(apply, "--grace", durations.grace, 0, 86400, "How long replaced modules stay loaded");
+  add_target_options(apply, options, Needs::agent);
+  add_transition_options(apply, options, options.apply.timeout, options.apply.on_stall);
+  add_duration(apply, "--grace", options.apply.grace, 0s, 24h,
+               "How long replaced modules stay loaded");
   apply.add_flag("-n,--dry-run", options.apply.dry_run, "Check everything, change nothing");
   apply.add_flag("--allow-stacking", options.apply.preflight.allow_stacking,
                  "Let the patch change functions that another patch in force changes");
   add_output_options(apply, options);
 
-  add_looking_verbs(app, options, durations);
+  add_looking_verbs(app, options);
 
   auto& revert = *app.add_subcommand("revert", "Take a livepatch out of force and unload it");
   revert.add_option("PATCH", options.revert.patch,
                     "Name of the livepatch; may be left out when there is only one");
-  add_target_options(revert, options, durations, Needs::agent);
-  add_transition_options(revert, options, durations, options.revert.on_stall);
+  add_target_options(revert, options, Needs::agent);
+  add_transition_options(revert, options, options.revert.timeout, options.revert.on_stall);
   add_output_options(revert, options);
 
   auto& doctor = *app.add_subcommand(
       "doctor", "Check this host and, with --domain, everything an apply needs");
-  add_target_options(doctor, options, durations, Needs::anything);
+  add_target_options(doctor, options, Needs::anything);
   add_output_options(doctor, options);
 
   try {
@@ -194,9 +189,6 @@ Options parse_command_line(int argc, char** argv) {
     return options;
   }
   options.verb = chosen_verb(app);
-  options.agent_timeout = seconds_to_ms(durations.agent_timeout);
-  options.apply.timeout = options.revert.timeout = seconds_to_ms(durations.timeout);
-  options.apply.grace = seconds_to_ms(durations.grace);
   return options;
 }
 

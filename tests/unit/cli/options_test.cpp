@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm-agent/cli/options.h"
+
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace vpatch {
+namespace {
+
+using namespace std::chrono_literals;
+
+Options parse(std::vector<std::string> words) {
+  words.insert(words.begin(), "vpatch");
+  std::vector<char*> argv;
+  argv.reserve(words.size());
+  for (std::string& word : words) {
+    argv.push_back(word.data());
+  }
+  return parse_command_line(static_cast<int>(argv.size()), argv.data());
+}
+
+TEST(Options, HaveDurationsOfTheirOwnForApplyAndRevert) {
+  const Options apply = parse({"apply", "fix.ko", "--domain", "web01", "--timeout", "1.5s",
+                               "--grace=2m", "--agent-timeout", "30"});
+  EXPECT_EQ(apply.verb, Verb::apply);
+  EXPECT_EQ(apply.apply.timeout, 1500ms);
+  EXPECT_EQ(apply.apply.grace, 2min);
+  EXPECT_EQ(apply.agent_timeout, 30s);
+  const Options revert = parse({"revert", "--domain", "web01", "--timeout", "250ms"});
+  EXPECT_EQ(revert.verb, Verb::revert);
+  EXPECT_EQ(revert.revert.timeout, 250ms);
+}
+
+TEST(Options, HaveDefaultDurations) {
+  const Options options = parse({"apply", "fix.ko", "--domain", "web01"});
+  EXPECT_EQ(options.apply.timeout, 60s);
+  EXPECT_EQ(options.apply.grace, 10s);
+  EXPECT_EQ(options.agent_timeout, 20s);
+}
+
+TEST(Options, ShowDurationsInTheHelp) {
+  testing::internal::CaptureStdout();
+  const Options options = parse({"apply", "--help"});
+  EXPECT_THAT(testing::internal::GetCapturedStdout(),
+              testing::HasSubstr("--timeout DURATION in [0s - 24h]=1m"));
+  EXPECT_EQ(options.exit_code, 0);
+}
+
+TEST(Options, RefuseAWrongDurationAsUsage) {
+  for (const char* wrong : {"soon", "-1s", "25h", "5 s", ""}) {
+    testing::internal::CaptureStderr();
+    const Options options = parse({"apply", "fix.ko", "--domain", "web01", "--timeout", wrong});
+    EXPECT_THAT(testing::internal::GetCapturedStderr(), testing::HasSubstr("--timeout: ")) << wrong;
+    EXPECT_EQ(options.verb, Verb::none);
+    EXPECT_EQ(options.exit_code, 2);
+  }
+}
+
+}  // namespace
+}  // namespace vpatch
