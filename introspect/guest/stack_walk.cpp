@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <map>
+#include <unordered_map>
 #include <utility>
 
 namespace vpatch::introspect {
@@ -68,53 +69,98 @@ VcpuByCpu match_vcpus(std::span<const Cpu> cpus, std::span<const VcpuRegisters> 
 /// Walks the stacks of one look.
 class Walker {
  public:
-  Walker(GuestKernel& kernel, const LookOptions& options, std::span<const Cpu> cpus,
-         const OrcTables* orc)
-      : kernel_(kernel),
+  Walker(const StackSource& source, const LookOptions& options, std::span<const Cpu> cpus)
+      : source_(source),
         options_(options),
         cpus_(cpus),
-        orc_(orc),
-        stack_size_(std::min(kernel.layouts().tasks.stack_size, kMaxStack)),
-        vcpus_(match_vcpus(cpus, options.vcpus)) {}
-
-  /// Fills in what the tasks do and their traces.
-  void walk(std::span<TaskStack> tasks) {
-    std::vector<Task> before;
-    for (TaskStack& one : tasks) {
-      before.push_back(one.task);
-    }
-    std::vector<std::vector<std::byte>> stacks(tasks.size());
-    std::vector<VirtRead> reads;
-    std::vector<std::size_t> owners;
-    for (std::size_t index = 0; index < tasks.size(); ++index) {
-      const Task& task = tasks[index].task;
-      if (const auto used = used_stack(task); used && !task.on_cpu) {
-        stacks[index].resize(used->size());
-        reads.push_back({used->start(), stacks[index]});
-        owners.push_back(index);
-      }
-    }
-    kernel_.memory().read_many(reads);
-    std::vector<bool> copied(tasks.size());
-    for (std::size_t read = 0; read < reads.size(); ++read) {
-      copied[owners[read]] = reads[read].done;
-    }
-    const auto after = read_again(kernel_.memory(), kernel_.layouts().tasks, before);
-    for (std::size_t index = 0; index < tasks.size(); ++index) {
-      TaskStack& one = tasks[index];
-      if (one.task.on_cpu) {
-        walk_running(one);
-      } else if (!slept(one.task, index < after.size() ? after[index] : std::nullopt)) {
-        one.activity = Activity::running;
-        one.trace.unreliable = Unreliable::running;
-      } else {
-        one.activity = Activity::asleep;
-        one.trace = walk_sleeper(one.task, stacks[index], copied[index]);
+        stack_size_(std::min(source.tasks->stack_size, kMaxStack)),
+        vcpus_(match_vcpus(cpus, options.vcpus)) {
+    if (options.before != nullptr) {
+      for (const TaskStack& one : options.before->tasks) {
+        if (one.activity == Activity::asleep) {
+          slept_before_.emplace(one.task.address.value(), &one);
+        }
       }
     }
   }
 
+  /// Fills in what the tasks do and their traces.
+  void walk(std::span<TaskStack> tasks) const {
+    std::vector<Sleeper> sleepers;
+    for (TaskStack& one : tasks) {
+      if (one.task.on_cpu) {
+        walk_running(one);
+      } else if (const Trace* const known = known_trace(one.task)) {
+        one.activity = Activity::asleep;
+        one.trace = *known;
+      } else {
+        sleepers.push_back({&one, {}, false});
+      }
+    }
+    copy_stacks(sleepers);
+    const std::vector<bool> asleep = still_asleep(sleepers);
+    for (std::size_t index = 0; index < sleepers.size(); ++index) {
+      const Sleeper& sleeper = sleepers[index];
+      sleeper.task->activity = asleep[index] ? Activity::asleep : Activity::running;
+      sleeper.task->trace = asleep[index]
+                                ? walk_sleeper(sleeper.task->task, sleeper.stack, sleeper.copied)
+                                : failed(Unreliable::running);
+    }
+  }
+
  private:
+  /// A task that does not run, and the copy of its stack.
+  struct Sleeper {
+    TaskStack* task = nullptr;
+    std::vector<std::byte> stack;
+    bool copied = false;
+  };
+
+  void copy_stacks(std::span<Sleeper> sleepers) const {
+    std::vector<VirtRead> reads;
+    std::vector<Sleeper*> owners;
+    for (Sleeper& one : sleepers) {
+      if (const auto used = used_stack(one.task->task)) {
+        one.stack.resize(used->size());
+        reads.push_back({used->start(), one.stack});
+        owners.push_back(&one);
+      }
+    }
+    source_.memory->read_many(reads);
+    for (std::size_t read = 0; read < reads.size(); ++read) {
+      owners[read]->copied = reads[read].done;
+    }
+  }
+
+  /// Which of them have not run while their stacks were copied.
+  std::vector<bool> still_asleep(std::span<const Sleeper> sleepers) const {
+    std::vector<bool> asleep(sleepers.size(), options_.paused);
+    if (options_.paused) {
+      return asleep;
+    }
+    std::vector<Task> before;
+    for (const Sleeper& one : sleepers) {
+      before.push_back(one.task->task);
+    }
+    const auto after = read_again(*source_.memory, *source_.tasks, before);
+    for (std::size_t index = 0; index < std::min(after.size(), before.size()); ++index) {
+      const auto& now = after[index];
+      asleep[index] = now && slept(before[index], *now);
+    }
+    return asleep;
+  }
+
+  /// The trace of a task that has slept since the earlier look; null when it has not.
+  const Trace* known_trace(const Task& task) const {
+    const auto found = slept_before_.find(task.address.value());
+    if (found == slept_before_.end()) {
+      return nullptr;
+    }
+    const TaskStack& before = *found->second;
+    const bool same = before.task.tid == task.tid && before.task.start_ns == task.start_ns;
+    return same && slept(before.task, task) ? &before.trace : nullptr;
+  }
+
   /// From the saved stack pointer to the end of the task's stack.
   std::optional<VirtRange> used_stack(const Task& task) const {
     const auto stack = VirtRange::make(task.stack, stack_size_);
@@ -124,19 +170,20 @@ class Walker {
     return VirtRange::between(task.saved_sp, stack->end());
   }
 
-  static bool slept(const Task& before, const std::optional<Task>& after) {
-    return after && !after->on_cpu && after->switches == before.switches &&
-           after->saved_sp == before.saved_sp && after->stack == before.stack;
+  /// Whether a task that slept has not run until it was seen again.
+  static bool slept(const Task& before, const Task& after) {
+    return !after.on_cpu && after.switches == before.switches &&
+           after.saved_sp == before.saved_sp && after.stack == before.stack;
   }
 
-  Trace failed(Unreliable why) const {
+  static Trace failed(Unreliable why) {
     Trace trace;
     trace.unreliable = why;
     return trace;
   }
 
   Trace walk_sleeper(const Task& task, std::span<const std::byte> stack, bool copied) const {
-    if (orc_ == nullptr) {
+    if (source_.orc == nullptr) {
       return failed(Unreliable::unknown_format);
     }
     if (task.stack.value() == 0) {
@@ -151,14 +198,14 @@ class Walker {
       return failed(Unreliable::unreadable);
     }
     const StackCopy memory(used->start(), stack);
-    const UnwindLayout& layout = *kernel_.layouts().unwind;
+    const UnwindLayout& layout = *source_.unwind;
     const auto start = start_of_sleeper(memory, task.saved_sp, layout);
     if (!start) {
       return failed(Unreliable::bad_stack);
     }
     // The exact ranges matter: the kernel's rule asks that the end of the stack is reached.
     const std::array areas = {StackArea{StackKind::task, *used}};
-    return unwind(*start, areas, memory, *orc_, layout);
+    return unwind(*start, areas, memory, *source_.orc, layout);
   }
 
   void walk_running(TaskStack& one) const {
@@ -175,8 +222,8 @@ class Walker {
       one.trace.unreliable = Unreliable::none;
     } else {
       one.activity = Activity::in_kernel;
-      one.trace = orc_ == nullptr ? failed(Unreliable::unknown_format)
-                                  : walk_vcpu(one.task, *cpu, *vcpu->second);
+      one.trace = source_.orc == nullptr ? failed(Unreliable::unknown_format)
+                                         : walk_vcpu(one.task, *cpu, *vcpu->second);
     }
     if (!options_.paused) {
       one.trace.unreliable = Unreliable::running;
@@ -204,15 +251,15 @@ class Walker {
                             .r13 = vcpu.r13,
                             .di = vcpu.rdi,
                             .dx = vcpu.rdx};
-    return unwind(start, areas, kernel_.memory(), *orc_, *kernel_.layouts().unwind);
+    return unwind(start, areas, *source_.memory, *source_.orc, *source_.unwind);
   }
 
-  GuestKernel& kernel_;
+  const StackSource& source_;
   const LookOptions& options_;
   std::span<const Cpu> cpus_;
-  const OrcTables* orc_;  // null when this kernel's stacks cannot be walked
   std::uint64_t stack_size_;
   VcpuByCpu vcpus_;
+  std::unordered_map<std::uint64_t, const TaskStack*> slept_before_;  // by address of the task
 };
 
 }  // namespace
@@ -229,6 +276,24 @@ std::string_view to_string(Activity activity) {
       break;
   }
   return "running";
+}
+
+void walk_stacks(const StackSource& source, const LookOptions& options, Look& look) {
+  const Walker walker(source, options, look.cpus);
+  std::size_t frames = 0;
+  for (std::size_t first = 0; first < look.tasks.size(); first += kTasksAtOnce) {
+    const std::size_t count = std::min(kTasksAtOnce, look.tasks.size() - first);
+    const auto some = std::span(look.tasks).subspan(first, count);
+    walker.walk(some);
+    for (const TaskStack& one : some) {
+      frames += one.trace.frames.size();
+    }
+    if (frames > kMaxFramesInAll) {
+      look.tasks.resize(first + count);
+      look.incomplete = true;
+      look.why = "the guest shows more stack frames than are believed";
+    }
+  }
 }
 
 Result<Look> look_at_stacks(GuestKernel& kernel, const LookOptions& options) {
@@ -257,21 +322,11 @@ Result<Look> look_at_stacks(GuestKernel& kernel, const LookOptions& options) {
       look.tasks.push_back({std::move(task), Activity::running, {}, {}});
     }
   }
-  Walker walker(kernel, options, look.cpus, kernel.orc_tables(look.modules));
-  std::size_t frames = 0;
-  for (std::size_t first = 0; first < look.tasks.size(); first += kTasksAtOnce) {
-    const std::size_t count = std::min(kTasksAtOnce, look.tasks.size() - first);
-    const auto some = std::span(look.tasks).subspan(first, count);
-    walker.walk(some);
-    for (const TaskStack& one : some) {
-      frames += one.trace.frames.size();
-    }
-    if (frames > kMaxFramesInAll) {
-      look.tasks.resize(first + count);
-      look.incomplete = true;
-      look.why = "the guest shows more stack frames than are believed";
-    }
-  }
+  const StackSource source{.memory = &kernel.memory(),
+                           .tasks = &layouts.tasks,
+                           .orc = kernel.orc_tables(look.modules),
+                           .unwind = layouts.unwind ? &*layouts.unwind : nullptr};
+  walk_stacks(source, options, look);
   return look;
 }
 

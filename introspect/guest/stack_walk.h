@@ -49,13 +49,30 @@ struct LookOptions {
   bool paused = false;
   /// Which tasks' stacks are wanted; all when empty. Tasks not wanted are left out of the answer.
   std::function<bool(const Task&)> wanted;
+  /// An earlier look at the same boot, if any. A task that sleeps, and has slept since that look
+  /// saw it asleep, gets its trace from there; its stack is not read. For a look inside a pause
+  /// after one just before it.
+  const Look* before = nullptr;
 };
 
 /// Lists all tasks and walks their stacks, without pausing the guest. A sleeping task's stack is
 /// copied, unwound, and believed only when the task has not run in the meantime, shown by its
-/// context switch counters; otherwise it counts as running and its trace as unreliable.
+/// context switch counters; otherwise it counts as running and its trace as unreliable. In a pause
+/// nothing can run, and what is not on a CPU sleeps.
 ///
 /// Memory used is bounded: stacks are copied some hundred at a time.
 Result<Look> look_at_stacks(GuestKernel& kernel, const LookOptions& options);
+
+/// What walking stacks takes of a kernel.
+struct StackSource {
+  const VirtualMemory* memory = nullptr;
+  const TaskLayout* tasks = nullptr;
+  const OrcTables* orc = nullptr;        ///< null when this kernel's stacks cannot be walked
+  const UnwindLayout* unwind = nullptr;  ///< not null with `orc`
+};
+
+/// The second half of look_at_stacks(): `look` has its CPUs and tasks, and gets what these do and
+/// their traces.
+void walk_stacks(const StackSource& source, const LookOptions& options, Look& look);
 
 }  // namespace vpatch::introspect
