@@ -64,9 +64,31 @@ json::object to_json(const PendingTasks& pending) {
                                  {"state", task.state},
                                  {"stack", strings(task.stack)},
                                  {"reason", task.reason},
-                                 {"why", task.why}});
+                                 {"why", task.why},
+                                 {"pending_us", task.pending_for.count()}});
   }
   return {{"count", pending.count}, {"tasks", std::move(tasks)}};
+}
+
+json::value to_json(const std::optional<TransitionRecord>& record) {
+  if (!record) {
+    return nullptr;
+  }
+  json::array switched;
+  for (const SwitchedTask& task : record->switched) {
+    switched.push_back(
+        json::object{{"tid", task.tid}, {"name", task.name}, {"stack", strings(task.stack)}});
+  }
+  return json::object{{"lasted_us", record->lasted.count()},
+                      {"completing_us", record->completing.count()},
+                      {"paused_us", record->paused.count()},
+                      {"longest_pause_us", record->longest_pause.count()},
+                      {"pauses", record->pauses},
+                      {"retries", record->retries},
+                      {"rescheds", record->rescheds},
+                      {"signals", record->signals},
+                      {"switched", std::move(switched)},
+                      {"pending", to_json(record->pending)}};
 }
 
 json::value to_json(const std::optional<TransitionProgress>& progress) {
@@ -246,7 +268,8 @@ json::object to_json(const Report& report, const std::string& verb, const std::s
           {"blockers", to_json(report.blockers)},
           {"kernel_log", strings(report.kernel_log)},
           {"elapsed_ms", report.elapsed.count()},
-          {"transition_us", or_null(report.transition_us)}};
+          {"transition_us", or_null(report.transition_us)},
+          {"transition", to_json(report.transition)}};
 }
 
 json::object to_json(const Error& error, const std::string& verb) {

@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "vmm-agent/assist/transition_assist.h"
 #include "vmm-agent/cli/interrupt.h"
 #include "vmm-agent/cli/json.h"
 #include "vmm-agent/cli/options.h"
@@ -154,9 +155,16 @@ class Program {
     Context environment = context(*session);
     auto view = GuestView::open(*session->domain, cache_, call_options());
     std::optional<MemoryIntrospection> introspection;
+    std::optional<TransitionAssist> assistance;
     if (view) {
       introspection.emplace(*view);
       environment.introspection = &*introspection;
+      assistance.emplace(AssistSetup{.view = *view,
+                                     .domain = *session->domain,
+                                     .target = options_.target,
+                                     .options = options_.assist,
+                                     .call_timeout = options_.agent_timeout});
+      environment.assistance = &*assistance;
     } else {
       reporter_.warning("nothing is foretold or proved from guest memory: " + view.error().what);
     }

@@ -98,6 +98,42 @@ void add_transition_options(CLI::App& command, Options& options, milliseconds& t
   command.add_flag("-v,--verbose", options.verbose, "Say also how long the whole took");
 }
 
+void add_assist_options(CLI::App& command, AssistOptions& assist) {
+  static const std::map<std::string, AssistMode> kModes = {
+      {"off", AssistMode::off}, {"kick", AssistMode::kick}, {"full", AssistMode::full}};
+  command
+      .add_option("--assist", assist.mode,
+                  "Help the transition along: off (only watch), kick (ask the guest module), full "
+                  "(also pause the guest for milliseconds to move a busy task)")
+      ->transform(CLI::CheckedTransformer(kModes, CLI::ignore_case).description("{off,kick,full}"))
+      ->default_str("full");
+  add_duration(command, "--signal-after", assist.signal_after, 0s, 1h,
+               "How long a sleeper in a changed function is left alone before it is signalled");
+  add_duration(command, "--switch-after", assist.switch_after, 0s, 1h,
+               "How long a busy task is left to the kernel before the guest is paused to move it");
+  add_duration(command, "--max-pause", assist.max_pause, 1ms, 1s,
+               "The longest pause: past it the guest runs on, whatever was to be done");
+}
+
+void add_when_clear_option(CLI::App& command, std::optional<milliseconds>& when_clear) {
+  command
+      .add_option_function<std::string>(
+          "--when-clear",
+          [&when_clear](const std::string& word) {
+            const auto duration = parse_duration(word, 0s, 24h);
+            if (!duration) {
+              throw CLI::ValidationError("--when-clear", duration.error().what);
+            }
+            when_clear = *duration;
+          },
+          "Load only at an instant at which no task would hold the patch up; wait so long for one "
+          "(60s when no time is given)")
+      ->type_name("DURATION")
+      ->expected(0, 1)
+      ->default_str("60s")
+      ->run_callback_for_default(false);
+}
+
 /// The verbs that only look, from the guest's memory.
 void add_looking_verbs(CLI::App& app, Options& options) {
   auto& status =
@@ -162,6 +198,8 @@ Options parse_command_line(int argc, char** argv) {
   add_transition_options(apply, options, options.apply.timeout, options.apply.on_stall);
   add_duration(apply, "--grace", options.apply.grace, 0s, 24h,
                "How long replaced modules stay loaded");
+  add_assist_options(apply, options.assist);
+  add_when_clear_option(apply, options.apply.when_clear);
   apply.add_flag("-n,--dry-run", options.apply.dry_run, "Check everything, change nothing");
   apply.add_flag("--allow-stacking", options.apply.preflight.allow_stacking,
                  "Let the patch change functions that another patch in force changes");
@@ -174,6 +212,7 @@ Options parse_command_line(int argc, char** argv) {
                     "Name of the livepatch; may be left out when there is only one");
   add_target_options(revert, options, Needs::agent);
   add_transition_options(revert, options, options.revert.timeout, options.revert.on_stall);
+  add_assist_options(revert, options.assist);
   add_output_options(revert, options);
 
   auto& doctor = *app.add_subcommand(

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "vmm-agent/assist/policy.h"
 #include "vmm-agent/domain/domain.h"
 #include "vmm-agent/operation/apply.h"
 #include "vmm-agent/operation/kernel_log.h"
@@ -25,6 +26,7 @@ struct Options {
   std::string file;  ///< of inspect and apply
   ApplyOptions apply;
   RevertOptions revert;
+  AssistOptions assist;
   std::string core;               ///< an ELF core file instead of a VM, for verbs that only look
   std::string blocking;           ///< of stacks: a livepatch file
   bool ask_agent = false;         ///< of status: ask the guest agent, not the guest's memory

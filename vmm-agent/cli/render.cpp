@@ -58,6 +58,32 @@ void append_pending(std::string& out, const PendingTasks& pending) {
   }
 }
 
+/// Who was waited for, where it took long enough to ask; and what was done about it.
+void append_transition(std::string& out, const TransitionRecord& record, bool verbose) {
+  constexpr std::size_t kShown = 5;
+  constexpr std::chrono::milliseconds kLong{100};
+  for (std::size_t index = 0; index < std::min(kShown, record.pending.first.size()); ++index) {
+    const PendingTask& task = record.pending.first[index];
+    if (verbose || task.pending_for >= kLong) {
+      fmt::format_to(std::back_inserter(out), "  waited {:.1f} ms for {}\n",
+                     std::chrono::duration<double, std::milli>(task.pending_for).count(),
+                     describe(task));
+    }
+  }
+  for (const SwitchedTask& task : record.switched) {
+    fmt::format_to(std::back_inserter(out), "  moved {} ({}){}{}\n", task.name, task.tid,
+                   task.stack.empty() ? "" : " in ", task.stack.empty() ? "" : task.stack.front());
+  }
+  if (verbose) {
+    fmt::format_to(std::back_inserter(out),
+                   "  {} retries, {} rescheds, {} signals, {} tasks moved, {} pauses; completing "
+                   "took {:.1f} ms\n",
+                   record.retries, record.rescheds, record.signals, record.switched.size(),
+                   record.pauses,
+                   std::chrono::duration<double, std::milli>(record.completing).count());
+  }
+}
+
 /// Text that holds a name from outside (a file's, say), without what a terminal would obey.
 std::string harmless(std::string text) {
   std::ranges::replace_if(text, [](unsigned char c) { return c < ' ' || c == 0x7f; }, '?');
@@ -216,6 +242,9 @@ std::string render(const Report& report, const Style& style, bool verbose) {
   if (report.outcome != Outcome::done && report.blockers.count > 0) {
     fmt::format_to(std::back_inserter(out), "{} task(s) pending:\n", report.blockers.count);
     append_pending(out, report.blockers);
+  }
+  if (report.transition) {
+    append_transition(out, *report.transition, verbose);
   }
   for (const std::string& text : report.kernel_log) {
     fmt::format_to(std::back_inserter(out), "  {}\n", style.faint(text));

@@ -7,6 +7,8 @@
 #include <charconv>
 #include <cmath>
 
+#include <fmt/format.h>
+
 #include "introspect/kernel/trouble.h"
 
 namespace vpatch {
@@ -195,6 +197,17 @@ std::vector<std::string> trouble_in_log(const std::vector<std::string>& lines) {
   std::ranges::copy_if(lines, std::back_inserter(result),
                        [](const std::string& line) { return introspect::is_trouble(line); });
   return result;
+}
+
+std::string describe(const PendingTask& task) {
+  std::string text =
+      fmt::format("{} ({}{}{})", task.name, task.tid, task.state.empty() ? "" : ", ", task.state);
+  if (!task.why.empty()) {
+    text += ": " + task.why;
+  } else if (!task.stack.empty()) {
+    text += " in " + task.stack.front();
+  }
+  return text;
 }
 
 }  // namespace vpatch

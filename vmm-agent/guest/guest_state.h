@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -70,13 +71,18 @@ struct GuestState {
 /// A task not yet moved by the running transition, as /proc shows it.
 struct PendingTask {
   std::uint32_t tid = 0;
-  std::string name;   ///< comm
-  std::string state;  ///< "S (sleeping)"
+  std::string name;     ///< comm
+  std::string state{};  ///< "S (sleeping)"
   std::vector<std::string>
-      stack;             ///< innermost first, "function+0x1/0x2"; empty for a running task
+      stack{};           ///< innermost first, "function+0x1/0x2"; empty for a running task
   std::string reason{};  ///< introspect::BlockReason as a word; empty when it was not looked at
   std::string why{};     ///< the same for people: "pipe_read is on its stack"
+  /// Since it was first seen pending; zero where nobody watched.
+  std::chrono::microseconds pending_for{0};
 };
+
+/// "name (tid, state): why", or where it is, for one pending task.
+std::string describe(const PendingTask& task);
 
 struct PendingTasks {
   std::size_t count = 0;           ///< of all

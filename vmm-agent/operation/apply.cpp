@@ -16,6 +16,7 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds kLateLoad{15'000};  ///< given to an insmod whose reply was lost
+constexpr milliseconds kLookAgain{10};     ///< for a clear instant
 
 /// One apply. Each step returns false once the report is concluded.
 class Apply {
@@ -27,7 +28,7 @@ class Apply {
 
   Report run() {
     const auto start = context_.clock.now();
-    if (preflight() && deliver() && load() && transition() && verify()) {
+    if (preflight() && deliver() && wait_until_clear() && patch() && verify()) {
       clean_up();
     }
     report_.elapsed = std::chrono::duration_cast<milliseconds>(context_.clock.now() - start);
@@ -35,6 +36,14 @@ class Apply {
   }
 
  private:
+  /// The change itself, with the assistance at work from before it begins until it is over.
+  bool patch() {
+    begin_assistance(context_, file_.name);
+    const bool patched = load() && transition();
+    end_assistance(context_, report_);
+    return patched;
+  }
+
   bool interrupted() const { return context_.stop.stop_requested(); }
 
   bool conclude(Outcome outcome, std::string text, std::string hint = {}) {
@@ -133,6 +142,49 @@ class Apply {
           fmt::format("{} of {} tasks would hold it up now: {}", report_.blockers.count,
                       forecast->tasks, describe(report_.blockers.first.front())),
           "The transition waits until they leave; see all with `vpatch stacks --blocking FILE`."});
+  }
+
+  /// --when-clear: waits for an instant at which no task would hold the patch up.
+  bool wait_until_clear() {
+    if (!options_.when_clear || plan_.action == ApplyAction::join) {
+      return true;
+    }
+    if (context_.introspection == nullptr) {
+      return give_up_waiting("guest memory cannot be read, so nothing is known of its tasks");
+    }
+    const auto start = context_.clock.now();
+    for (;;) {
+      auto forecast = context_.introspection->forecast(file_, context_.interruptible());
+      if (interrupted()) {
+        return abandon_delivery(Error{Outcome::refused, "interrupted"});
+      }
+      if (forecast && forecast->blockers.count == 0) {
+        report_.blockers = {};
+        return true;
+      }
+      if (context_.clock.now() - start >= *options_.when_clear) {
+        if (!forecast) {
+          return give_up_waiting(forecast.error().what);
+        }
+        report_.blockers = std::move(forecast->blockers);
+        return give_up_waiting(fmt::format("{} tasks would hold it up, such as {}",
+                                           report_.blockers.count,
+                                           describe(report_.blockers.first.front())));
+      }
+      if (forecast) {
+        context_.reporter.progress("waiting for an instant without " +
+                                   describe(forecast->blockers.first.front()));
+      }
+      context_.clock.wait(kLookAgain, context_.stop);
+    }
+  }
+
+  bool give_up_waiting(const std::string& why) {
+    return abandon_delivery(
+        Error{Outcome::refused,
+              fmt::format("not loaded: there was no clear instant in {:.3g} s: {}",
+                          std::chrono::duration<double>(*options_.when_clear).count(), why),
+              "Wait longer with --when-clear=TIME, or load without it."});
   }
 
   bool untouched() {
@@ -345,8 +397,7 @@ class Apply {
       return take_back_and_conclude(fmt::format("somebody else took {} back", file_.name));
     }
     const bool stalled = end->how == TransitionEnd::How::timed_out;
-    const std::string who =
-        end->blockers.first.empty() ? "" : "; blocked by " + describe(end->blockers.first.front());
+    const std::string who = held_up_by(*end);
     if (stalled && options_.on_stall == OnStall::wait) {
       return conclude(
           Outcome::stalled_waiting,
@@ -416,10 +467,7 @@ class Apply {
                       "Look at the guest's kernel log; `vpatch revert` takes the patch back.");
     }
     std::string text = fmt::format("{} is in force", file_.name);
-    if (report_.transition_us) {
-      text += fmt::format(" (transition {:.1f} ms)",
-                          static_cast<double>(*report_.transition_us) / 1000.0);
-    }
+    text += how_it_went(report_);
     context_.reporter.step("verified: " + text);
     conclude(Outcome::done, text);
     return true;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <optional>
 
 #include "vmm-agent/operation/context.h"
 #include "vmm-agent/operation/transition.h"
@@ -14,6 +15,8 @@ struct ApplyOptions {
   OnStall on_stall = OnStall::revert;
   std::chrono::milliseconds grace{10'000};  ///< before replaced modules are unloaded
   bool dry_run = false;
+  /// Load only at an instant at which no task would hold the transition up; wait that long for one.
+  std::optional<std::chrono::milliseconds> when_clear{};
   PreflightOptions preflight{};
 };
 

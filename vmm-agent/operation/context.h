@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "vmm-agent/assist/assistance.h"
 #include "vmm-agent/error.h"
 #include "vmm-agent/guest/guest.h"
 #include "vmm-agent/operation/introspection.h"
@@ -63,6 +64,8 @@ struct Context {
   std::chrono::milliseconds call_timeout{20'000};
   /// The guest's memory; null where it cannot be read: the operation then does without.
   Introspection* introspection = nullptr;
+  /// What helps transitions along; null where there is no guest memory.
+  Assistance* assistance = nullptr;
 
   qmp::CallOptions interruptible() const { return {call_timeout, stop}; }
   qmp::CallOptions steady() const { return {call_timeout, {}}; }
@@ -81,6 +84,7 @@ struct Report {
   std::vector<std::string> kernel_log;         ///< lines that explain a failure
   std::chrono::milliseconds elapsed{0};        ///< of the whole operation
   std::optional<std::uint64_t> transition_us;  ///< as the guest module measured it
+  std::optional<TransitionRecord> transition;  ///< as the host saw it, where it could
 
   void conclude(Outcome how, std::string text, std::string next_step = {}) {
     outcome = how;

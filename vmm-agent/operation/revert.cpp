@@ -22,7 +22,7 @@ class Revert {
 
   Report run() {
     const auto start = context_.clock.now();
-    if (choose() && disable() && transition()) {
+    if (choose() && unpatch()) {
       finish();
     }
     report_.elapsed = std::chrono::duration_cast<milliseconds>(context_.clock.now() - start);
@@ -30,6 +30,14 @@ class Revert {
   }
 
  private:
+  /// The change itself, with the assistance at work from before it begins until it is over.
+  bool unpatch() {
+    begin_assistance(context_, report_.patch);
+    const bool unpatched = disable() && transition();
+    end_assistance(context_, report_);
+    return unpatched;
+  }
+
   bool conclude(Outcome outcome, std::string text, std::string hint = {}) {
     report_.conclude(outcome, fmt::format("{}: {}", context_.domain, text), std::move(hint));
     return false;
@@ -121,8 +129,7 @@ class Revert {
       return true;
     }
     const bool stalled = end->how == TransitionEnd::How::timed_out;
-    const std::string who =
-        end->blockers.first.empty() ? "" : "; blocked by " + describe(end->blockers.first.front());
+    const std::string who = held_up_by(*end);
     if (stalled && options_.on_stall == OnStall::wait) {
       return conclude(
           Outcome::stalled_waiting,
@@ -230,7 +237,7 @@ class Revert {
                "Look at the guest's kernel log.");
       return;
     }
-    conclude(Outcome::done, fmt::format("{} is reverted", report_.patch));
+    conclude(Outcome::done, fmt::format("{} is reverted{}", report_.patch, how_it_went(report_)));
   }
 
   Context& context_;

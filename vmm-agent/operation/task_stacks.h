@@ -13,22 +13,13 @@
 #include "introspect/guest/symbolizer.h"
 #include "vmm-agent/domain/domain.h"
 #include "vmm-agent/guest/guest_view.h"
+#include "vmm-agent/guest/named_frames.h"
 #include "vmm-agent/patch/livepatch_file.h"
 
 namespace vpatch {
 
 /// The longest that a look may pause a VM: past it the guardian resumes it.
 inline constexpr std::chrono::milliseconds kLookPause{1000};
-
-/// One frame of a stack, named.
-struct NamedFrame {
-  std::uint64_t address = 0;
-  std::string text;      ///< "function+0x1/0x2 [module]", or the address where no symbol is known
-  std::string function;  ///< empty where none is known
-  std::string module;    ///< empty for the core kernel
-  std::uint64_t offset = 0, size = 0;  ///< bytes
-  bool exact = false;  ///< an interrupted or running instruction, not a return address
-};
 
 /// One task with its stack, ready to be shown.
 struct NamedStack {
@@ -68,14 +59,6 @@ struct StacksReport {
 /// and `target`; a core file has neither.
 Result<StacksReport> read_stacks(GuestView& view, Domain* domain, const Target& target,
                                  const StacksOptions& options, const qmp::CallOptions& calls);
-
-/// Why a blocker blocks, for people: "cmdline_proc_show is on its stack".
-std::string describe(const introspect::Blocker& blocker, const introspect::TaskStack& stack,
-                     const std::vector<introspect::ForbiddenFunction>& forbidden);
-
-/// The frames of a stack by name; without the scheduler's own unless `scheduler_frames`.
-std::vector<NamedFrame> name_frames(const introspect::TaskStack& stack,
-                                    const introspect::Symbolizer& symbols, bool scheduler_frames);
 
 /// The functions that a livepatch file changes; empty when its contents are unknown.
 std::vector<introspect::FunctionToChange> functions_of(const LivepatchFile& file);

@@ -25,6 +25,26 @@ milliseconds since(Clock& clock, Clock::TimePoint start) {
   return std::chrono::duration_cast<milliseconds>(clock.now() - start);
 }
 
+/// What the guest agent says in the end of a transition that was watched from memory.
+Result<TransitionEnd> given_up(Context& context, const std::string& patch,
+                               const AssistedEnd& assisted) {
+  auto state = observe_patiently(context);
+  if (!state) {
+    return std::unexpected(state.error());
+  }
+  TransitionEnd end;
+  const GuestPatch* found = state->find_patch(patch);
+  end.patch = found != nullptr ? std::optional(*found) : std::nullopt;
+  if (found == nullptr || !found->transition) {
+    return end;
+  }
+  end.how = assisted.how == AssistedEnd::How::timed_out ? TransitionEnd::How::timed_out
+                                                        : TransitionEnd::How::interrupted;
+  end.blockers = assisted.pending;
+  end.stage = assisted.stage;
+  return end;
+}
+
 std::string progress_text(const GuestPatch& patch, milliseconds elapsed,
                           const PendingTasks& pending) {
   std::string text = fmt::format("{} {}: {:.1f} s", to_string(patch.phase()), patch.name,
@@ -47,17 +67,6 @@ void SteadyClock::wait(milliseconds duration, const std::stop_token& stop) {
   wake.wait_for(lock, stop, duration, [] { return false; });
 }
 
-std::string describe(const PendingTask& task) {
-  std::string text =
-      fmt::format("{} ({}{}{})", task.name, task.tid, task.state.empty() ? "" : ", ", task.state);
-  if (!task.why.empty()) {
-    text += ": " + task.why;
-  } else if (!task.stack.empty()) {
-    text += " in " + task.stack.front();
-  }
-  return text;
-}
-
 std::optional<std::uint64_t> measured_transition(const GuestState& state, const std::string& patch,
                                                  std::string_view result) {
   const auto field = [&state](std::string_view name) -> std::string_view {
@@ -73,10 +82,64 @@ std::optional<std::uint64_t> measured_transition(const GuestState& state, const 
   return value;
 }
 
+std::string held_up_by(const TransitionEnd& end) {
+  if (!end.blockers.first.empty()) {
+    return "; blocked by " + describe(end.blockers.first.front());
+  }
+  return end.stage.empty() ? "" : "; all tasks have moved, the kernel waits " + end.stage;
+}
+
+void begin_assistance(Context& context, const std::string& patch) {
+  if (context.assistance != nullptr) {
+    context.assistance->begin(patch);
+  }
+}
+
+void end_assistance(Context& context, Report& report) {
+  if (context.assistance == nullptr) {
+    return;
+  }
+  TransitionRecord record = context.assistance->finish();
+  for (const AssistNote& note : record.notes) {
+    report.findings.push_back({Severity::note, note.id, note.text, note.hint});
+    context.reporter.step("note: " + note.text + (note.hint.empty() ? "" : " " + note.hint));
+  }
+  if (record.seen) {
+    report.transition = std::move(record);
+  }
+}
+
+std::string how_it_went(const Report& report) {
+  std::optional<double> lasted;
+  if (report.transition_us) {
+    lasted = static_cast<double>(*report.transition_us) / 1000.0;
+  } else if (report.transition) {
+    lasted = std::chrono::duration<double, std::milli>(report.transition->lasted).count();
+  }
+  std::string text = lasted ? fmt::format("transition {:.1f} ms", *lasted) : "";
+  if (report.transition && report.transition->pauses > 0) {
+    text +=
+        fmt::format("{}guest paused {:.1f} ms", text.empty() ? "" : ", ",
+                    std::chrono::duration<double, std::milli>(report.transition->paused).count());
+  }
+  return text.empty() ? text : " (" + text + ")";
+}
+
 Result<TransitionEnd> await_transition(Context& context, const std::string& patch,
                                        milliseconds limit, bool interruptible) {
   const auto start = context.clock.now();
   const std::stop_token stop = interruptible ? context.stop : std::stop_token();
+  if (context.assistance != nullptr) {
+    const auto assisted = context.assistance->await(
+        limit, stop, [&](std::string_view text) { context.reporter.progress(text); });
+    if (assisted && assisted->how != AssistedEnd::How::ended) {
+      return given_up(context, patch, *assisted);
+    }
+    if (!assisted) {
+      context.reporter.warning("guest memory cannot be read any more, the guest agent is asked: " +
+                               assisted.error().what);
+    }
+  }
   TransitionEnd end;
   milliseconds blockers_asked{0};
   for (;;) {

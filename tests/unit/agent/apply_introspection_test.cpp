@@ -3,9 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/unit/agent/fake_introspection.h"
 #include "tests/unit/agent/operation_bench.h"
 #include "vmm-agent/operation/apply.h"
-#include "vmm-agent/operation/introspection.h"
 
 namespace vpatch {
 namespace {
@@ -16,28 +16,6 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 
 const ModuleImage kPatch{.name = "p1", .build_id = "aa11"};
-
-class FakeIntrospection final : public Introspection {
- public:
-  Result<Forecast> next_forecast = Forecast{.tasks = 60};
-  Result<GuestMark> next_mark = GuestMark{};
-  Result<std::vector<std::string>> next_problems = std::vector<std::string>{};
-  std::vector<std::string> calls;
-
-  Result<Forecast> forecast(const LivepatchFile&, const qmp::CallOptions&) override {
-    calls.emplace_back("forecast");
-    return next_forecast;
-  }
-  Result<GuestMark> mark(const qmp::CallOptions&) override {
-    calls.emplace_back("mark");
-    return next_mark;
-  }
-  Result<std::vector<std::string>> problems(const LivepatchFile&, const GuestMark&,
-                                            const qmp::CallOptions&) override {
-    calls.emplace_back("problems");
-    return next_problems;
-  }
-};
 
 class ApplyWithMemory : public testing::Test {
  protected:

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm-agent/assist/observer.h"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+
+#include "introspect/guest/stack_walk.h"
+#include "vmm-agent/guest/named_frames.h"
+
+namespace vpatch {
+namespace {
+
+using introspect::BlockReason;
+using introspect::Task;
+using introspect::TaskStack;
+using std::chrono::milliseconds;
+
+constexpr std::size_t kRemembered = 64;
+constexpr std::size_t kShown = 16;
+/// The functions that are changed become more when a module is loaded in mid transition.
+constexpr milliseconds kReadForbiddenEach{200};
+constexpr std::uint32_t kInterruptible = 1;  // TASK_INTERRUPTIBLE
+
+/// What the kernel waits for where one of these functions is on the stack of who completes the
+/// transition; the first that is found counts.
+constexpr std::array<std::pair<std::string_view, std::string_view>, 6> kStages = {{
+    {"klp_synchronize_transition", "until every CPU has scheduled"},
+    {"schedule_on_each_cpu", "until every CPU has scheduled"},
+    {"unregister_ftrace_function", "for RCU tasks, to take the ftrace hooks away"},
+    {"ftrace_shutdown", "for RCU tasks, to take the ftrace hooks away"},
+    {"synchronize_rcu", "for an RCU grace period"},
+    {"stop_machine", "until every CPU stands still, to change kernel text"},
+}};
+
+bool same_task(const Task& one, const Task& other) {
+  return one.address == other.address && one.tid == other.tid && one.start_ns == other.start_ns;
+}
+
+PendingTask described(const PendingSeen& seen) {
+  return {
+      .tid = seen.task.tid,
+      .name = seen.task.name,
+      .state = std::string(1, seen.task.state_letter()),
+      .stack = seen.stack,
+      .reason = seen.reason ? std::string(introspect::to_string(*seen.reason)) : "",
+      .why = seen.why,
+      .pending_for = std::chrono::duration_cast<std::chrono::microseconds>(seen.last - seen.first)};
+}
+
+bool longer(const PendingSeen& one, const PendingSeen& other) {
+  return one.last - one.first > other.last - other.first;
+}
+
+/// Sleepers that hold it up first, then by how long.
+bool more_in_the_way(const PendingSeen& one, const PendingSeen& other) {
+  const auto holds = [](const PendingSeen& seen) {
+    return seen.reason == BlockReason::on_stack || seen.reason == BlockReason::unreliable;
+  };
+  return holds(one) != holds(other) ? holds(one) : longer(one, other);
+}
+
+}  // namespace
+
+TaskKind PendingSeen::kind() const {
+  if (task.idle_of) {
+    return TaskKind::idle;
+  }
+  return task.kthread() ? TaskKind::kthread : TaskKind::user;
+}
+
+PendingView PendingSeen::view(TimePoint now) const {
+  const bool sleeps = !on_cpu && reason;
+  return {.kind = kind(),
+          .on_cpu = on_cpu,
+          .cpu = task.idle_of.value_or(task.cpu),
+          .held = sleeps ? reason : std::nullopt,
+          .interruptible = sleeps && (task.state & kInterruptible) != 0,
+          .pending_for = now - first,
+          .kicks = kicks};
+}
+
+Result<introspect::TransitionNow> TransitionObserver::now() const {
+  const introspect::GuestKernel& kernel = view_.kernel();
+  const auto& layout = kernel.layouts().livepatch;
+  auto read = layout ? introspect::read_transition(kernel.memory(), *layout)
+                     : std::unexpected(layout.error());
+  if (!read) {
+    return std::unexpected(from_introspect(read.error()));
+  }
+  return *std::move(read);
+}
+
+std::string TransitionObserver::follow(const introspect::TransitionNow& now, TimePoint at) {
+  const bool same = now.patch == followed_.patch && now.target_state == followed_.target_state;
+  if (same && !patch_.empty() && at - forbidden_read_ < kReadForbiddenEach) {
+    return patch_;
+  }
+  const auto& layout = view_.kernel().layouts().livepatch;
+  const auto state = introspect::read_livepatch(view_.kernel().memory(), *layout);
+  if (!state || !state->transition || state->patches[*state->transition].address != now.patch) {
+    return same ? patch_ : "";
+  }
+  if (!same) {
+    pending_.clear();
+  }
+  followed_ = now;
+  patch_ = state->patches[*state->transition].name;
+  forbidden_ = introspect::forbidden_now(*state);
+  forbidden_read_ = at;
+  return patch_;
+}
+
+Result<void> TransitionObserver::look(TimePoint at) {
+  const std::int32_t target = followed_.target_state;
+  introspect::LookOptions options;
+  options.wanted = [target](const Task& task) {
+    return task.patch_state && *task.patch_state >= 0 && *task.patch_state != target;
+  };
+  auto look = introspect::look_at_stacks(view_.kernel(), options);
+  if (!look) {
+    return std::unexpected(from_introspect(look.error()));
+  }
+  auto seen = merge(std::move(look->tasks), at);
+  remember_gone(pending_, seen);
+  pending_ = std::move(seen);
+  return {};
+}
+
+std::vector<PendingSeen> TransitionObserver::merge(std::vector<TaskStack> tasks, TimePoint at) {
+  std::unordered_map<std::uint64_t, PendingSeen*> before;
+  for (PendingSeen& one : pending_) {
+    before.emplace(one.task.address.value(), &one);
+  }
+  std::vector<PendingSeen> seen(tasks.size());
+  for (std::size_t index = 0; index < tasks.size(); ++index) {
+    PendingSeen& one = seen[index];
+    const auto known = before.find(tasks[index].task.address.value());
+    if (known != before.end() && same_task(known->second->task, tasks[index].task)) {
+      one.first = known->second->first;
+      one.kicks = known->second->kicks;
+      one.stack = known->second->stack;
+    } else {
+      one.first = at;
+    }
+    one.last = at;
+    one.on_cpu = tasks[index].activity != introspect::Activity::asleep;
+    one.task = tasks[index].task;
+  }
+  for (const introspect::Blocker& blocker : introspect::find_blockers(tasks, forbidden_)) {
+    seen[blocker.task].reason = blocker.reason;
+    seen[blocker.task].why = describe(blocker, tasks[blocker.task], forbidden_);
+  }
+  return seen;
+}
+
+/// Keeps the longest of those who were pending at the last look and are not any more.
+void TransitionObserver::remember_gone(std::vector<PendingSeen>& before,
+                                       const std::vector<PendingSeen>& after) {
+  std::unordered_map<std::uint64_t, const PendingSeen*> still;
+  for (const PendingSeen& one : after) {
+    still.emplace(one.task.address.value(), &one);
+  }
+  for (PendingSeen& one : before) {
+    const auto found = still.find(one.task.address.value());
+    if (found == still.end() || !same_task(found->second->task, one.task)) {
+      ++gone_count_;
+      gone_.push_back(std::move(one));
+    }
+  }
+  if (gone_.size() > 2 * kRemembered) {
+    std::ranges::sort(gone_, longer);
+    gone_.resize(kRemembered);
+  }
+}
+
+void TransitionObserver::name_stacks(milliseconds least) {
+  std::vector<PendingSeen*> chosen;
+  for (PendingSeen& one : pending_) {
+    if (one.last - one.first >= least) {
+      chosen.push_back(&one);
+    }
+  }
+  if (chosen.empty()) {
+    return;
+  }
+  std::ranges::sort(chosen, [](const PendingSeen* one, const PendingSeen* other) {
+    return more_in_the_way(*one, *other);
+  });
+  chosen.resize(std::min(chosen.size(), kShown));
+  introspect::LookOptions options;
+  options.wanted = [&chosen](const Task& task) {
+    return std::ranges::any_of(
+        chosen, [&task](const PendingSeen* one) { return same_task(one->task, task); });
+  };
+  auto look = introspect::look_at_stacks(view_.kernel(), options);
+  if (!look) {
+    return;
+  }
+  const introspect::Symbolizer symbols(view_.kernel(), look->modules);
+  for (const TaskStack& stack : look->tasks) {
+    const auto one = std::ranges::find_if(
+        chosen, [&stack](const PendingSeen* seen) { return same_task(seen->task, stack.task); });
+    if (one == chosen.end() || stack.trace.frames.empty()) {
+      continue;
+    }
+    (*one)->stack.clear();
+    for (NamedFrame& frame : name_frames(stack, symbols, false)) {
+      (*one)->stack.push_back(std::move(frame.text));
+    }
+  }
+}
+
+std::string TransitionObserver::stage(introspect::GuestVirtAddr mutex_owner) const {
+  introspect::LookOptions options;
+  options.wanted = [mutex_owner](const Task& task) { return task.address == mutex_owner; };
+  auto look = introspect::look_at_stacks(view_.kernel(), options);
+  if (!look || look->tasks.empty()) {
+    return {};
+  }
+  const introspect::Symbolizer symbols(view_.kernel(), look->modules);
+  const auto frames = name_frames(look->tasks.front(), symbols, true);
+  for (const auto& [function, waits] : kStages) {
+    const bool found = std::ranges::any_of(frames, [prefix = function](const NamedFrame& frame) {
+      return frame.function.starts_with(prefix);
+    });
+    if (found) {
+      return std::string(waits);
+    }
+  }
+  return {};
+}
+
+PendingTasks TransitionObserver::pending_table() const {
+  std::vector<const PendingSeen*> order;
+  for (const PendingSeen& one : pending_) {
+    order.push_back(&one);
+  }
+  std::ranges::sort(order, [](const PendingSeen* one, const PendingSeen* other) {
+    return more_in_the_way(*one, *other);
+  });
+  PendingTasks table{.count = order.size(), .first = {}};
+  order.resize(std::min(order.size(), kShown));
+  for (const PendingSeen* one : order) {
+    table.first.push_back(described(*one));
+  }
+  return table;
+}
+
+PendingTasks TransitionObserver::history() const {
+  std::vector<PendingSeen> all = gone_;
+  all.insert(all.end(), pending_.begin(), pending_.end());
+  std::ranges::sort(all, longer);
+  PendingTasks table{.count = gone_count_ + pending_.size(), .first = {}};
+  all.resize(std::min(all.size(), kRemembered));
+  for (const PendingSeen& one : all) {
+    table.first.push_back(described(one));
+  }
+  return table;
+}
+
+void TransitionObserver::forget() {
+  followed_ = {};
+  patch_.clear();
+  forbidden_.clear();
+  pending_.clear();
+  gone_.clear();
+  gone_count_ = 0;
+}
+
+}  // namespace vpatch

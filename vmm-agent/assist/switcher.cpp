@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm-agent/assist/switcher.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <iterator>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "introspect/kernel/struct_copy.h"
+#include "vmm-agent/domain/pause.h"
+#include "vmm-agent/guest/named_frames.h"
+
+namespace vpatch {
+namespace {
+
+using std::chrono::duration_cast;
+using std::chrono::microseconds;
+using std::chrono::steady_clock;
+
+class Switcher {
+ public:
+  Switcher(GuestView& view, Domain& domain, const SwitchRequest& request,
+           const qmp::CallOptions& calls)
+      : view_(view), domain_(domain), request_(request), calls_(calls) {}
+
+  Result<SwitchOutcome> run(Guardian& guardian) {
+    if (auto allowed = look_before(); !allowed || !outcome_.refused.empty()) {
+      return allowed ? Result<SwitchOutcome>(std::move(outcome_))
+                     : std::unexpected(allowed.error());
+    }
+    asked_ = steady_clock::now();
+    auto pause = Pause::take(domain_, guardian, calls_);
+    if (!pause) {
+      return std::unexpected(std::move(pause.error()));
+    }
+    if (!pause->ours()) {
+      outcome_.refused.emplace_back("somebody else has paused the guest");
+      return std::move(outcome_);
+    }
+    auto moved = move_tasks(*pause);
+    const auto lasted = pause->resume();
+    if (!lasted) {
+      return std::unexpected(lasted.error());
+    }
+    outcome_.pause = *lasted;
+    if (!moved) {
+      refuse(std::move(moved.error().what));
+    }
+    name_stacks();
+    return std::move(outcome_);
+  }
+
+ private:
+  bool refuse(std::string why) {
+    outcome_.refused.push_back(std::move(why));
+    return false;
+  }
+  bool in_time() const { return steady_clock::now() - asked_ < request_.max_pause; }
+
+  /// What can be done before the guest stands still. Refusals are in outcome_.
+  Result<void> look_before() {
+    const auto start = steady_clock::now();
+    auto look = introspect::look_at_stacks(view_.kernel(), {});
+    if (!look) {
+      return std::unexpected(from_introspect(look.error()));
+    }
+    before_ = *std::move(look);
+    const auto took = steady_clock::now() - start;
+    if (took > request_.max_pause) {
+      refuse(fmt::format("a look at {} tasks takes {} ms, longer than a pause may",
+                         before_.tasks.size(),
+                         duration_cast<std::chrono::milliseconds>(took).count()));
+      return {};
+    }
+    return not_migrating();
+  }
+
+  Result<void> not_migrating() {
+    const auto migrating = domain_.migrating(calls_);
+    if (!migrating) {
+      return std::unexpected(migrating.error());
+    }
+    if (*migrating) {
+      refuse("the guest is being migrated");
+    }
+    return {};
+  }
+
+  Result<void> move_tasks(const Pause& pause) {
+    auto registers = view_.registers(calls_);
+    if (!registers) {
+      return std::unexpected(std::move(registers.error()));
+    }
+    auto look = introspect::look_at_stacks(
+        view_.kernel(), {.vcpus = *registers, .paused = true, .wanted = {}, .before = &before_});
+    if (!look) {
+      return std::unexpected(from_introspect(look.error()));
+    }
+    now_ = *std::move(look);
+    const auto& layout = view_.kernel().layouts().livepatch;
+    const auto livepatch = layout ? introspect::read_livepatch(view_.kernel().memory(), *layout)
+                                  : std::unexpected(layout.error());
+    if (!livepatch) {
+      return std::unexpected(from_introspect(livepatch.error()));
+    }
+    const SwitchProof proof =
+        request_.prove({now_, *livepatch, request_.unsafe}, request_.expected);
+    note(proof);
+    // A migration that began before the pause goes on in it.
+    if (proof.tasks.empty()) {
+      return {};
+    }
+    if (auto checked = not_migrating(); !checked || !outcome_.refused.empty()) {
+      return checked;
+    }
+    for (const std::size_t task : proof.tasks) {
+      if (!in_time() || !pause.within_limit()) {
+        refuse("the pause took too long");
+        return {};
+      }
+      if (auto written = write(now_.tasks[task].task); !written) {
+        return written;
+      }
+      moved_.push_back(task);
+    }
+    return {};
+  }
+
+  void note(const SwitchProof& proof) {
+    if (!proof.why_none.empty()) {
+      refuse(proof.why_none);
+    }
+    for (const auto& [task, why] : proof.refused) {
+      unmoved_.push_back(
+          fmt::format("{} ({}): {}", now_.tasks[task].task.name, now_.tasks[task].task.tid, why));
+    }
+  }
+
+  /// In the order of the kernel: a task whose flag is gone and whose state is not set yet is still
+  /// pending to it.
+  Result<void> write(const introspect::Task& task) {
+    const introspect::TaskLayout& layout = view_.kernel().layouts().tasks;
+    const std::uint64_t flags = task.thread_flags & ~(std::uint64_t{1} << layout.patch_pending_bit);
+    if (auto done = view_.write(introspect::member_at(task.address, layout.thread_flags),
+                                std::as_bytes(std::span(&flags, 1)));
+        !done) {
+      return done;
+    }
+    return view_.write(introspect::member_at(task.address, layout.patch_state.value_or(0)),
+                       std::as_bytes(std::span(&request_.expected.target_state, 1)));
+  }
+
+  void name_stacks() {
+    const introspect::Symbolizer symbols(view_.kernel(), now_.modules);
+    for (const std::size_t index : moved_) {
+      const introspect::TaskStack& stack = now_.tasks[index];
+      SwitchedTask task{.tid = stack.task.tid, .name = stack.task.name, .stack = {}};
+      for (NamedFrame& frame : name_frames(stack, symbols, true)) {
+        task.stack.push_back(std::move(frame.text));
+      }
+      outcome_.switched.push_back(std::move(task));
+    }
+    std::ranges::move(unmoved_, std::back_inserter(outcome_.refused));
+  }
+
+  GuestView& view_;
+  Domain& domain_;
+  const SwitchRequest& request_;
+  const qmp::CallOptions& calls_;
+  introspect::Look before_;
+  introspect::Look now_;
+  std::vector<std::size_t> moved_;
+  std::vector<std::string> unmoved_;
+  steady_clock::time_point asked_;
+  SwitchOutcome outcome_;
+};
+
+}  // namespace
+
+Result<SwitchOutcome> pause_and_switch(GuestView& view, Domain& domain, Guardian& guardian,
+                                       const SwitchRequest& request,
+                                       const qmp::CallOptions& calls) {
+  return Switcher(view, domain, request, calls).run(guardian);
+}
+
+}  // namespace vpatch

@@ -1,0 +1,429 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm-agent/assist/transition_assist.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "introspect/guest/livepatch_code.h"
+
+namespace vpatch {
+namespace {
+
+using std::chrono::duration_cast;
+using std::chrono::microseconds;
+using std::chrono::milliseconds;
+using std::chrono::nanoseconds;
+using std::chrono::steady_clock;
+
+/// Between two looks at a transition, by how long it has lasted.
+constexpr milliseconds kPace{1};
+struct Pace {
+  milliseconds from, each;
+};
+constexpr Pace kSlow{milliseconds(1000), milliseconds(10)};
+constexpr Pace kSlower{milliseconds(10'000), milliseconds(50)};
+/// How often the guest is checked for still being the same boot.
+constexpr milliseconds kCheckEach{500};
+/// Who is pending for that long is told with his stack; how often.
+constexpr milliseconds kExplainAfter{100};
+constexpr milliseconds kExplainEach{500};
+/// A guest that cannot be looked at for that long is given up.
+constexpr milliseconds kLookPatience{5000};
+/// The guardian takes vpatch for hung after a pause that long: far above any that is meant.
+constexpr milliseconds kGuardianLimit{1000};
+constexpr milliseconds kProgressEach{100};
+
+std::string report_line(const PendingTask& task) {
+  return fmt::format("{} {} {} {} ms {}\n", task.tid, task.name,
+                     task.reason.empty() ? "movable" : task.reason,
+                     duration_cast<milliseconds>(task.pending_for).count(), task.why);
+}
+
+boost::json::array json_strings(const std::vector<std::string>& texts) {
+  boost::json::array array;
+  for (const std::string& text : texts) {
+    array.emplace_back(text);
+  }
+  return array;
+}
+
+}  // namespace
+
+TransitionAssist::TransitionAssist(AssistSetup setup)
+    : setup_(std::move(setup)), observer_(setup_.view) {}
+
+TransitionAssist::~TransitionAssist() {
+  finish();
+}
+
+void TransitionAssist::begin(const std::string& patch) {
+  finish();
+  patch_ = patch;
+  record_ = {};
+  told_ = {};
+  prepare();
+  thread_ = std::jthread([this](const std::stop_token& stop) { work(stop); });
+}
+
+/// Gets ready all that would take time later.
+void TransitionAssist::prepare() {
+  // Blockers are told by name: this reads the symbols before they are needed.
+  static_cast<void>(setup_.view.kernel().names().kallsyms());
+  mailbox_.reset();
+  guardian_.reset();
+  if (setup_.options.mode == AssistMode::off) {
+    return;
+  }
+  if (auto mailbox = MailboxPort::open(setup_.view)) {
+    mailbox_ = *std::move(mailbox);
+  } else {
+    note("no-guest-module", "the transition goes at the kernel's own pace: " + mailbox.error().what,
+         mailbox.error().hint);
+  }
+  if (setup_.options.mode != AssistMode::full) {
+    return;
+  }
+  auto unsafe = introspect::livepatch_code(setup_.view.kernel());
+  auto guardian =
+      Guardian::start(setup_.target, std::max(kGuardianLimit, 10 * setup_.options.max_pause),
+                      calls(), setup_.guardian_program);
+  if (unsafe && guardian) {
+    unsafe_ = *std::move(unsafe);
+    guardian_ = *std::move(guardian);
+  } else {
+    note("no-switch", "busy tasks are not moved by pausing the guest: " +
+                          (guardian ? unsafe.error().what : guardian.error().what));
+  }
+}
+
+void TransitionAssist::note(std::string id, std::string text, std::string hint) {
+  AssistNote one{std::move(id), std::move(text), std::move(hint)};
+  if (std::ranges::find(record_.notes, one) == record_.notes.end()) {
+    record_.notes.push_back(std::move(one));
+  }
+}
+
+void TransitionAssist::tell(std::string_view kind, boost::json::object detail) const {
+  if (setup_.record) {
+    setup_.record(kind, detail);
+  }
+}
+
+void TransitionAssist::work(const std::stop_token& stop) {
+  auto last_good = steady_clock::now();
+  std::mutex mutex;
+  std::condition_variable_any wake;
+  while (!stop.stop_requested()) {
+    const auto at = steady_clock::now();
+    const auto running = look(at);
+    if (running) {
+      last_good = at;
+      publish(*running, at);
+    } else if (at - last_good >= kLookPatience ||
+               running.error().outcome == Outcome::failed_needs_look) {
+      const std::scoped_lock lock(mutex_);
+      told_.failed = running.error();
+      changed_.notify_all();
+      return;
+    }
+    std::unique_lock lock(mutex);
+    wake.wait_for(lock, stop, pace(at), [] { return false; });
+  }
+}
+
+milliseconds TransitionAssist::pace(TimePoint at) const {
+  const auto lasts = at - started_;
+  if (!running_ || lasts < kSlow.from) {
+    return kPace;
+  }
+  return lasts < kSlower.from ? kSlow.each : kSlower.each;
+}
+
+/// One turn: whether a transition of the patch runs.
+Result<bool> TransitionAssist::look(TimePoint at) {
+  if (auto same = check_guest(at); !same) {
+    return std::unexpected(std::move(same.error()));
+  }
+  const auto now = observer_.now();
+  if (!now) {
+    return std::unexpected(now.error());
+  }
+  const bool ours = now->patch.value() != 0 && observer_.follow(*now, at) == patch_;
+  if (!ours) {
+    if (running_) {
+      end(at);
+    }
+    return false;
+  }
+  if (!running_ || now->patch != running_now_.patch ||
+      now->target_state != running_now_.target_state) {
+    start(*now, at);
+  }
+  if (auto looked = observer_.look(at); !looked) {
+    return std::unexpected(std::move(looked.error()));
+  }
+  explain(*now, at);
+  perform(decide(observe(*now, at), setup_.options), *now);
+  return true;
+}
+
+/// From time to time: forgets which pages the guest had, and sees whether it is the same boot.
+Result<void> TransitionAssist::check_guest(TimePoint at) {
+  if (at - checked_ < kCheckEach) {
+    return {};
+  }
+  checked_ = at;
+  const std::uint64_t boot = setup_.view.kernel().facts().boot_stamp;
+  if (auto fresh = setup_.view.refresh(calls()); !fresh) {
+    return fresh;
+  }
+  if (setup_.view.kernel().facts().boot_stamp != boot) {
+    mailbox_.reset();
+    guardian_.reset();
+    observer_.forget();
+    running_ = false;
+    note("rebooted", "the guest has rebooted meanwhile");
+  }
+  return {};
+}
+
+void TransitionAssist::start(const introspect::TransitionNow& now, TimePoint at) {
+  if (!running_) {
+    observer_.forget();
+    observer_.follow(now, at);
+  }
+  running_ = true;
+  running_now_ = now;
+  record_.seen = true;
+  started_ = at;
+  all_moved_ = explained_ = reported_ = {};
+  retried_ = rescheduled_ = signalled_ = paused_ = {};
+  retries_ = signals_ = pauses_in_vain_ = switched_ = 0;
+  paused_for_ = {};
+  stage_.clear();
+}
+
+void TransitionAssist::end(TimePoint at) {
+  running_ = false;
+  record_.lasted = duration_cast<microseconds>(at - started_);
+  record_.completing =
+      all_moved_ == TimePoint() ? microseconds(0) : duration_cast<microseconds>(at - all_moved_);
+  record_.pending = observer_.history();
+  send_report();
+}
+
+/// Who holds it up, for people: costs host time only, and only where it lasts.
+void TransitionAssist::explain(const introspect::TransitionNow& now, TimePoint at) {
+  const bool moved = observer_.pending().empty();
+  if (!moved) {
+    all_moved_ = {};
+  } else if (all_moved_ == TimePoint()) {
+    all_moved_ = at;
+  }
+  if (at - started_ < kExplainAfter || at - explained_ < kExplainEach) {
+    return;
+  }
+  explained_ = at;
+  observer_.name_stacks(kExplainAfter);
+  stage_ = moved && now.mutex_owner.value() != 0 ? observer_.stage(now.mutex_owner) : "";
+}
+
+Observation TransitionAssist::observe(const introspect::TransitionNow& now, TimePoint at) {
+  if (mailbox_) {
+    if (auto read = mailbox_->refresh(); !read) {
+      note("guest-module-lost", "the rest goes at the kernel's own pace: " + read.error().what,
+           read.error().hint);
+      mailbox_.reset();
+    }
+  }
+  const auto since = [at](TimePoint then) {
+    return then == TimePoint() ? nanoseconds::max() : duration_cast<nanoseconds>(at - then);
+  };
+  Observation seen{.kernel_at_work = now.mutex_owner.value() != 0,
+                   .pending = {},
+                   .mailbox = mailbox_ && mailbox_->listens(),
+                   .outstanding = mailbox_ && mailbox_->outstanding(),
+                   .since_retry = since(std::max(retried_, signalled_)),
+                   .since_resched = since(rescheduled_),
+                   .since_signal = since(signalled_),
+                   .since_pause = since(paused_),
+                   .retries = retries_,
+                   .signals = signals_,
+                   .pauses = pauses_in_vain_,
+                   .may_pause = guardian_.has_value()};
+  for (const PendingSeen& one : observer_.pending()) {
+    seen.pending.push_back(one.view(at));
+  }
+  return seen;
+}
+
+void TransitionAssist::perform(const Action& action, const introspect::TransitionNow& now) {
+  switch (action.act) {
+    case Act::wait:
+      if (mailbox_ && mailbox_->listens() && !mailbox_->outstanding() && explained_ > reported_) {
+        send_report();
+      }
+      break;
+    case Act::retry:
+    case Act::resched:
+    case Act::signal:
+      ask_guest(action);
+      break;
+    case Act::pause_and_switch:
+      switch_tasks(now);
+      break;
+  }
+}
+
+void TransitionAssist::ask_guest(const Action& action) {
+  Result<void> sent;
+  const auto at = steady_clock::now();
+  switch (action.act) {
+    case Act::resched:
+      sent = mailbox_->resched(action.cpus, report());
+      rescheduled_ = at;
+      ++record_.rescheds;
+      break;
+    case Act::signal:
+      sent = mailbox_->signal(report());
+      signalled_ = at;
+      ++signals_;
+      ++record_.signals;
+      break;
+    default:
+      sent = mailbox_->retry(action.cpu, report());
+      retried_ = at;
+      ++retries_;
+      ++record_.retries;
+      break;
+  }
+  for (const std::size_t task : action.tasks) {
+    ++observer_.pending()[task].kicks;
+  }
+  if (!sent) {
+    note("guest-module-lost", "the rest goes at the kernel's own pace: " + sent.error().what);
+    mailbox_.reset();
+  }
+}
+
+void TransitionAssist::switch_tasks(const introspect::TransitionNow& now) {
+  const SwitchRequest request{.expected = {now.patch, now.target_state},
+                              .max_pause = setup_.options.max_pause,
+                              .unsafe = unsafe_,
+                              .prove = setup_.prove};
+  auto outcome = pause_and_switch(setup_.view, setup_.domain, *guardian_, request, calls());
+  paused_ = steady_clock::now();
+  if (!outcome) {
+    note("no-switch", "a pause failed: " + outcome.error().what, outcome.error().hint);
+    guardian_.reset();
+    return;
+  }
+  if (outcome->pause) {
+    ++record_.pauses;
+    record_.paused += *outcome->pause;
+    record_.longest_pause = std::max(record_.longest_pause, *outcome->pause);
+    paused_for_ += *outcome->pause;
+  }
+  pauses_in_vain_ = outcome->switched.empty() ? pauses_in_vain_ + 1 : 0;
+  switched_ += static_cast<std::uint32_t>(outcome->switched.size());
+  boost::json::array switched;
+  for (SwitchedTask& task : outcome->switched) {
+    switched.push_back(
+        {{"tid", task.tid}, {"name", task.name}, {"stack", json_strings(task.stack)}});
+    record_.switched.push_back(std::move(task));
+  }
+  tell("switch", {{"patch", patch_},
+                  {"pause_us", outcome->pause.value_or(microseconds(0)).count()},
+                  {"switched", std::move(switched)},
+                  {"refused", json_strings(outcome->refused)}});
+  if (!outcome->refused.empty()) {
+    note("switch-refused", "a busy task was not moved: " + outcome->refused.front());
+  }
+}
+
+MailboxReport TransitionAssist::report() const {
+  MailboxReport report{.switched = switched_, .last_pause = paused_for_, .blockers = {}};
+  if (running_) {
+    for (const PendingTask& task : observer_.pending_table().first) {
+      if (task.pending_for >= kExplainAfter) {
+        report.blockers += report_line(task);
+      }
+    }
+  }
+  return report;
+}
+
+void TransitionAssist::send_report() {
+  reported_ = steady_clock::now();
+  if (mailbox_ && !mailbox_->report(report())) {
+    mailbox_.reset();
+  }
+}
+
+void TransitionAssist::publish(bool running, TimePoint at) {
+  const std::scoped_lock lock(mutex_);
+  ++told_.looks;
+  told_.running = running;
+  told_.patching = running_now_.target_state == 1;
+  told_.since = started_;
+  if (running && at - started_ >= kExplainAfter) {
+    told_.pending = observer_.pending_table();
+    told_.stage = stage_;
+  }
+  changed_.notify_all();
+}
+
+Result<AssistedEnd> TransitionAssist::await(milliseconds limit, const std::stop_token& stop,
+                                            const Progress& progress) {
+  const auto give_up = steady_clock::now() + limit;
+  std::unique_lock lock(mutex_);
+  // The look that was under way when this was called may have been too early.
+  const std::uint64_t first = told_.looks + 2;
+  for (;;) {
+    changed_.wait_for(lock, stop, kProgressEach,
+                      [&] { return told_.failed || (told_.looks >= first && !told_.running); });
+    if (told_.failed) {
+      return std::unexpected(*told_.failed);
+    }
+    if (told_.looks >= first && !told_.running) {
+      return AssistedEnd{};
+    }
+    const auto now = steady_clock::now();
+    if (stop.stop_requested() || now >= give_up) {
+      return AssistedEnd{
+          stop.stop_requested() ? AssistedEnd::How::interrupted : AssistedEnd::How::timed_out,
+          told_.pending, told_.stage};
+    }
+    if (told_.running && now - told_.since >= kExplainAfter) {
+      std::string text =
+          fmt::format("{} {}: {:.1f} s", told_.patching ? "patching" : "unpatching", patch_,
+                      std::chrono::duration<double>(now - told_.since).count());
+      if (told_.pending.count > 0) {
+        text += fmt::format(", {} pending: {}", told_.pending.count,
+                            describe(told_.pending.first.front()));
+      } else if (!told_.stage.empty()) {
+        text += "; all tasks have moved, the kernel waits " + told_.stage;
+      }
+      progress(text);
+    }
+  }
+}
+
+TransitionRecord TransitionAssist::finish() {
+  if (thread_.joinable()) {
+    thread_.request_stop();
+    thread_.join();
+    if (running_) {
+      record_.lasted = duration_cast<microseconds>(steady_clock::now() - started_);
+      record_.pending = observer_.history();
+      running_ = false;
+    }
+    guardian_.reset();
+    mailbox_.reset();
+  }
+  return record_;
+}
+
+}  // namespace vpatch

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <boost/json.hpp>
+
+#include "vmm-agent/assist/assistance.h"
+#include "vmm-agent/assist/mailbox_port.h"
+#include "vmm-agent/assist/observer.h"
+#include "vmm-agent/assist/policy.h"
+#include "vmm-agent/assist/switcher.h"
+#include "vmm-agent/domain/domain.h"
+#include "vmm-agent/domain/guardian.h"
+#include "vmm-agent/guest/guest_view.h"
+
+namespace vpatch {
+
+/// What a TransitionAssist works with; all of it must outlive it.
+struct AssistSetup {
+  GuestView& view;
+  Domain& domain;
+  Target target;
+  AssistOptions options;
+  std::chrono::milliseconds call_timeout{20'000};
+  /// Told of each thing done to the guest as soon as it is done, in the assisting thread.
+  std::function<void(std::string_view kind, const boost::json::object& detail)> record{};
+  Prover prove = prove_switch;
+  std::string guardian_program = Guardian::kThisProgram;
+};
+
+/// Assistance from guest memory: a thread that looks at the guest each millisecond while a
+/// transition of the patch runs, less often at one that lasts, and does what decide() says.
+class TransitionAssist final : public Assistance {
+ public:
+  explicit TransitionAssist(AssistSetup setup);
+  ~TransitionAssist() override;
+
+  void begin(const std::string& patch) override;
+  Result<AssistedEnd> await(std::chrono::milliseconds limit, const std::stop_token& stop,
+                            const Progress& progress) override;
+  TransitionRecord finish() override;
+
+ private:
+  using TimePoint = PendingSeen::TimePoint;
+
+  /// What the assisting thread last told; shared.
+  struct Told {
+    std::uint64_t looks = 0;
+    bool running = false;
+    bool patching = false;
+    TimePoint since{};  // of the transition
+    PendingTasks pending;
+    std::string stage;
+    std::optional<Error> failed;
+  };
+
+  void prepare();
+  void work(const std::stop_token& stop);
+  Result<bool> look(TimePoint at);
+  Result<void> check_guest(TimePoint at);
+  void start(const introspect::TransitionNow& now, TimePoint at);
+  void end(TimePoint at);
+  void explain(const introspect::TransitionNow& now, TimePoint at);
+  Observation observe(const introspect::TransitionNow& now, TimePoint at);
+  void perform(const Action& action, const introspect::TransitionNow& now);
+  void ask_guest(const Action& action);
+  void switch_tasks(const introspect::TransitionNow& now);
+  void send_report();
+  MailboxReport report() const;
+  void note(std::string id, std::string text, std::string hint = {});
+  void tell(std::string_view kind, boost::json::object detail) const;
+  void publish(bool running, TimePoint at);
+  std::chrono::milliseconds pace(TimePoint at) const;
+  qmp::CallOptions calls() const { return {setup_.call_timeout, {}}; }
+
+  AssistSetup setup_;
+  std::string patch_;
+
+  // Of the assisting thread, and of the caller when it does not run.
+  TransitionObserver observer_;
+  std::optional<MailboxPort> mailbox_;
+  std::optional<Guardian> guardian_;
+  std::vector<introspect::VirtRange> unsafe_;
+  TransitionRecord record_;
+  bool running_ = false;
+  introspect::TransitionNow running_now_{};
+  TimePoint started_, all_moved_, explained_, checked_, reported_;
+  TimePoint retried_, rescheduled_, signalled_, paused_;
+  std::uint32_t retries_ = 0, signals_ = 0, pauses_in_vain_ = 0;  // of this transition
+  std::chrono::microseconds paused_for_{};                        // of this transition
+  std::uint32_t switched_ = 0;                                    // of this transition
+  std::string stage_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable_any changed_;
+  Told told_;
+  std::jthread thread_;
+};
+
+}  // namespace vpatch
