@@ -34,12 +34,16 @@ struct vpatch_status {
 	enum vpatch_result	result;
 };
 
+/* transition.c */
+bool vpatch_transition_runs(void);
+enum vpatch_state vpatch_proven_target(void);
+unsigned int vpatch_count_pending(void);
+
 /* watch.c */
 int vpatch_watch_init(void);
 void vpatch_watch_exit(void);
 int vpatch_watch_unpatch(const char *patch);
 void vpatch_watch_status(struct vpatch_status *status);
-unsigned int vpatch_count_pending(void);
 
 /* sysfs.c */
 int vpatch_sysfs_init(void);

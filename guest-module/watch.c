@@ -2,17 +2,10 @@
 /*
  * Watching livepatch transitions.
  *
- * The kernel tells nobody when a transition starts or ends. What a module can
- * see of it:
- *
- *  - A livepatch is enabled by its module's init, that is between
- *    MODULE_STATE_COMING and MODULE_STATE_LIVE, or MODULE_STATE_GOING where
- *    init failed.
- *  - task_struct.patch_state of every task, the idle ones included, is
- *    KLP_TRANSITION_IDLE when no transition runs, and something else while one
- *    does. init_task is exported and tells.
- *  - A task with TIF_PATCH_PENDING set has not reached the target yet, so the
- *    target is the opposite of its patch_state.
+ * The kernel tells nobody when a transition starts or ends. A livepatch is
+ * enabled by its module's init, that is between MODULE_STATE_COMING and
+ * MODULE_STATE_LIVE, or MODULE_STATE_GOING where init failed. The rest is in
+ * the tasks, see transition.c.
  *
  * Nothing announces the start of an unpatch transition: user space writes the
  * livepatch's name to /sys/kernel/vpatch/watch before it disables it.
@@ -27,8 +20,6 @@
 #include <linux/mutex.h>
 #include <linux/notifier.h>
 #include <linux/sched.h>
-#include <linux/sched/signal.h>
-#include <linux/sched/task.h>
 #include <linux/string.h>
 #include <linux/workqueue.h>
 
@@ -83,68 +74,6 @@ static struct watch watch = {
 	.lock = __MUTEX_INITIALIZER(watch.lock),
 };
 
-static bool transition_runs(void)
-{
-	return READ_ONCE(init_task.patch_state) != KLP_TRANSITION_IDLE;
-}
-
-/*
- * The target that a pending task proves, or VPATCH_IDLE if no task is pending.
- *
- * The state is read before the flag: the kernel sets the state after it has
- * cleared the flag, so a flag that is still set belongs to the state read.
- */
-static enum vpatch_state proven_target(void)
-{
-	enum vpatch_state target = VPATCH_IDLE;
-	struct task_struct *group, *task;
-	int state;
-
-	rcu_read_lock();
-	for_each_process_thread(group, task) {
-		state = READ_ONCE(task->patch_state);
-		/* Pairs with the barrier in klp_update_patch_state(). */
-		smp_rmb();
-		if (!klp_patch_pending(task))
-			continue;
-		if (state == KLP_TRANSITION_UNPATCHED)
-			target = VPATCH_PATCHING;
-		else if (state == KLP_TRANSITION_PATCHED)
-			target = VPATCH_UNPATCHING;
-		else
-			continue;
-		goto out;
-	}
-out:
-	rcu_read_unlock();
-	return target;
-}
-
-/**
- * vpatch_count_pending() - number of tasks that the transition waits for
- *
- * The idle tasks are not on the kernel's list of tasks and not counted.
- *
- * Return: the number, 0 if no transition runs
- */
-unsigned int vpatch_count_pending(void)
-{
-	struct task_struct *group, *task;
-	unsigned int count = 0;
-
-	if (!transition_runs())
-		return 0;
-
-	rcu_read_lock();
-	for_each_process_thread(group, task) {
-		if (klp_patch_pending(task))
-			count++;
-	}
-	rcu_read_unlock();
-
-	return count;
-}
-
 static void watch_begin(enum watch_phase phase, enum vpatch_state target,
 			const char *patch, ktime_t start)
 {
@@ -183,7 +112,7 @@ static void watch_adopt(enum vpatch_state proven)
 
 static void watch_look_at_running(void)
 {
-	enum vpatch_state proven = proven_target();
+	enum vpatch_state proven = vpatch_proven_target();
 
 	if (watch.phase == WATCH_NONE) {
 		watch_adopt(proven);
@@ -203,7 +132,7 @@ static void watch_look(void)
 {
 	lockdep_assert_held(&watch.lock);
 
-	if (transition_runs()) {
+	if (vpatch_transition_runs()) {
 		watch_look_at_running();
 		return;
 	}
@@ -350,7 +279,7 @@ void vpatch_watch_status(struct vpatch_status *status)
 	watch_look();
 	status->state = VPATCH_IDLE;
 	if (watch.phase == WATCH_RUNNING ||
-	    (watch.phase == WATCH_LOADING && transition_runs()))
+	    (watch.phase == WATCH_LOADING && vpatch_transition_runs()))
 		status->state = watch.target;
 	strscpy(status->patch, watch.patch, sizeof(status->patch));
 	status->last_us = watch.last_us;
