@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The guest's half of vpatch: shows livepatch transitions in /sys/kernel/vpatch.
+ * The guest's half of vpatch: shows livepatch transitions in /sys/kernel/vpatch,
+ * and lets the host help them along through the mailbox.
  *
  * At rest it has neither thread nor timer. See
  * Documentation/ABI/testing/sysfs-kernel-vpatch for the files.
@@ -14,19 +15,24 @@ static int __init vpatch_guest_init(void)
 {
 	int ret;
 
+	vpatch_mailbox_init();
 	ret = vpatch_watch_init();
 	if (ret)
 		return ret;
 
 	ret = vpatch_sysfs_init();
-	if (ret)
+	if (ret) {
 		vpatch_watch_exit();
+		return ret;
+	}
+	vpatch_mailbox_open();
 
-	return ret;
+	return 0;
 }
 
 static void __exit vpatch_guest_exit(void)
 {
+	vpatch_mailbox_close();
 	/* First the readers, who can start a watch, then the watch. */
 	vpatch_sysfs_exit();
 	vpatch_watch_exit();
@@ -37,4 +43,4 @@ module_exit(vpatch_guest_exit);
 
 MODULE_LICENSE("GPL");
 MODULE_VERSION(VPATCH_GUEST_VERSION);
-MODULE_DESCRIPTION("vpatch: the guest's view of livepatch transitions");
+MODULE_DESCRIPTION("vpatch: the guest's half of livepatch transitions");

@@ -86,6 +86,79 @@ static ssize_t last_result_show(struct kobject *kobj,
 
 static struct kobj_attribute last_result_attr = __ATTR_RO(last_result);
 
+static ssize_t assist_show(struct kobject *kobj, struct kobj_attribute *attr,
+			   char *buf)
+{
+	return sysfs_emit(buf, "%d\n", vpatch_mailbox_assist());
+}
+
+static struct kobj_attribute assist_attr = __ATTR_RO(assist);
+
+static ssize_t retries_show(struct kobject *kobj, struct kobj_attribute *attr,
+			    char *buf)
+{
+	struct vpatch_help help;
+
+	vpatch_help_read(&help);
+
+	return sysfs_emit(buf, "%u\n", help.retries);
+}
+
+static struct kobj_attribute retries_attr = __ATTR_RO(retries);
+
+static ssize_t signals_show(struct kobject *kobj, struct kobj_attribute *attr,
+			    char *buf)
+{
+	struct vpatch_help help;
+
+	vpatch_help_read(&help);
+
+	return sysfs_emit(buf, "%u\n", help.signals);
+}
+
+static struct kobj_attribute signals_attr = __ATTR_RO(signals);
+
+static ssize_t switched_show(struct kobject *kobj, struct kobj_attribute *attr,
+			     char *buf)
+{
+	struct vpatch_help help;
+
+	vpatch_help_read(&help);
+
+	return sysfs_emit(buf, "%u\n", help.switched);
+}
+
+static struct kobj_attribute switched_attr = __ATTR_RO(switched);
+
+static ssize_t last_pause_us_show(struct kobject *kobj,
+				  struct kobj_attribute *attr, char *buf)
+{
+	struct vpatch_help help;
+
+	vpatch_help_read(&help);
+
+	return sysfs_emit(buf, "%u\n", help.last_pause_us);
+}
+
+static struct kobj_attribute last_pause_us_attr = __ATTR_RO(last_pause_us);
+
+static ssize_t blockers_show(struct kobject *kobj, struct kobj_attribute *attr,
+			     char *buf)
+{
+	return vpatch_help_emit_blockers(buf);
+}
+
+static struct kobj_attribute blockers_attr = __ATTR_RO(blockers);
+
+static ssize_t wakeups_show(struct kobject *kobj, struct kobj_attribute *attr,
+			    char *buf)
+{
+	return sysfs_emit(buf, "%u\n",
+			  READ_ONCE(vpatch_mailbox.guest.wakeups));
+}
+
+static struct kobj_attribute wakeups_attr = __ATTR_RO(wakeups);
+
 static ssize_t watch_store(struct kobject *kobj, struct kobj_attribute *attr,
 			   const char *buf, size_t count)
 {
@@ -117,6 +190,13 @@ static struct attribute *vpatch_attrs[] = {
 	&pending_attr.attr,
 	&last_transition_us_attr.attr,
 	&last_result_attr.attr,
+	&assist_attr.attr,
+	&retries_attr.attr,
+	&signals_attr.attr,
+	&switched_attr.attr,
+	&last_pause_us_attr.attr,
+	&blockers_attr.attr,
+	&wakeups_attr.attr,
 	&watch_attr.attr,
 	NULL
 };

@@ -10,9 +10,13 @@
  * Nothing announces the start of an unpatch transition: user space writes the
  * livepatch's name to /sys/kernel/vpatch/watch before it disables it.
  *
- * Only while a transition is in sight, a work item looks once a jiffy, and
- * ten times a second at one that lasts.
+ * Only while a transition is in sight, and for a moment after it, a timer fires
+ * each millisecond, less often at a transition that lasts. It compares, and
+ * leaves what there is to do to a work item. At rest there is neither.
  */
+#include <linux/cpumask.h>
+#include <linux/delay.h>
+#include <linux/hrtimer.h>
 #include <linux/jiffies.h>
 #include <linux/ktime.h>
 #include <linux/lockdep.h>
@@ -20,6 +24,7 @@
 #include <linux/mutex.h>
 #include <linux/notifier.h>
 #include <linux/sched.h>
+#include <linux/smp.h>
 #include <linux/string.h>
 #include <linux/workqueue.h>
 
@@ -29,11 +34,24 @@
 /* How long after a write to "watch" the transition must have started. */
 #define VPATCH_START_LIMIT	(10 * HZ)
 
-/* A transition that lasts longer than this is looked at less often. */
-#define VPATCH_LONG		(3 * HZ)
+/* For how long after a transition the host may still report. */
+#define VPATCH_LINGER		(HZ / 2)
+
+/* The timer's period: the first while start or last command are this recent. */
+#define VPATCH_YOUNG_MS		2000
+#define VPATCH_OLD_MS		10000
+#define VPATCH_PERIOD_YOUNG	(1 * NSEC_PER_MSEC)
+#define VPATCH_PERIOD		(10 * NSEC_PER_MSEC)
+#define VPATCH_PERIOD_OLD	(100 * NSEC_PER_MSEC)
+
+/* The phases move on at least this often, or with each firing of the timer. */
+#define VPATCH_LOOK_NS		(4 * NSEC_PER_MSEC)
+
+/* So many firings after it was queued the work is moved to the next CPU. */
+#define VPATCH_PATIENCE		2
 
 enum watch_phase {
-	WATCH_NONE,	/* nothing in sight, no work queued */
+	WATCH_NONE,	/* nothing in sight; the timer may still run */
 	WATCH_ARMED,	/* told of an unpatch transition, none seen yet */
 	WATCH_LOADING,	/* a livepatch module is in its init */
 	WATCH_RUNNING,	/* a transition has been seen */
@@ -41,38 +59,135 @@ enum watch_phase {
 
 /**
  * struct watch - the one transition in sight, and the last one
- * @lock:	protects all fields but @work
- * @work:	looks again while @phase is not %WATCH_NONE
+ * @lock:	protects all fields down to @result
  * @phase:	what is being waited for
  * @target:	direction of the transition, as last seen
+ * @started:	a transition was seen since the watch began
+ * @looking:	the timer runs
+ * @leaving:	the module is being unloaded: the timer starts no more
  * @loading:	livepatch module between COMING and LIVE or GOING, else NULL;
  *		compared, never followed
  * @loading_start: when @loading was seen first
  * @start:	when the watch began
- * @since:	jiffies when it began
+ * @active:	when it began, or when the last command came
  * @limit:	jiffies at which %WATCH_ARMED is given up
+ * @rest:	jiffies at which the timer stops in %WATCH_NONE
  * @patch:	name of the livepatch, empty if unknown
  * @last_us:	how long the last transition took
  * @result:	how the last one ended
+ * @timer:	fires while @looking; started and stopped under @lock
+ * @work:	looks, and does commands
+ * @period:	of @timer in ns; written under @lock
+ * @seen:	whether a transition ran at the last look; written under @lock
+ * @looked:	when the work was queued last; the timer's own
+ * @waited:	how often the timer has found it still queued; the timer's own
+ * @cpu:	where the work is queued; the timer's own
  */
 struct watch {
-	struct mutex		lock;	/* all fields but @work */
-	struct delayed_work	work;
+	struct mutex		lock;	/* all fields down to @result */
 	enum watch_phase	phase;
 	enum vpatch_state	target;
+	bool			started;
+	bool			looking;
+	bool			leaving;
 	const struct module	*loading;
 	ktime_t			loading_start;
 	ktime_t			start;
-	unsigned long		since;
+	ktime_t			active;
 	unsigned long		limit;
+	unsigned long		rest;
 	char			patch[MODULE_NAME_LEN];
 	u64			last_us;
 	enum vpatch_result	result;
+
+	struct hrtimer		timer;
+	struct delayed_work	work;
+	u64			period;
+	bool			seen;
+	ktime_t			looked;
+	unsigned int		waited;
+	unsigned int		cpu;
 };
 
 static struct watch watch = {
 	.lock = __MUTEX_INITIALIZER(watch.lock),
 };
+
+/*
+ * A kernel thread that does not let go of its CPU keeps that CPU's workers from
+ * running. mod_delayed_work_on() may be called in hard interrupt context.
+ */
+static void watch_queue(void)
+{
+	if (delayed_work_pending(&watch.work)) {
+		if (++watch.waited < VPATCH_PATIENCE)
+			return;
+		watch.cpu = cpumask_next(watch.cpu, cpu_online_mask);
+		if (watch.cpu >= nr_cpu_ids)
+			watch.cpu = cpumask_first(cpu_online_mask);
+	}
+	watch.waited = 0;
+	mod_delayed_work_on(watch.cpu, system_highpri_wq, &watch.work, 0);
+}
+
+static enum hrtimer_restart watch_tick(struct hrtimer *timer)
+{
+	ktime_t now = ktime_get();
+	bool command = vpatch_mailbox_tick();
+
+	if (command || vpatch_transition_runs() != READ_ONCE(watch.seen) ||
+	    delayed_work_pending(&watch.work) ||
+	    ktime_to_ns(ktime_sub(now, watch.looked)) >= VPATCH_LOOK_NS) {
+		watch.looked = now;
+		watch_queue();
+	}
+	hrtimer_forward_now(timer, ns_to_ktime(READ_ONCE(watch.period)));
+
+	return HRTIMER_RESTART;
+}
+
+static u64 watch_period(void)
+{
+	s64 age = ktime_ms_delta(ktime_get(), watch.active);
+
+	if (watch.phase == WATCH_NONE)
+		return VPATCH_PERIOD;
+	if (age < VPATCH_YOUNG_MS)
+		return VPATCH_PERIOD_YOUNG;
+
+	return age < VPATCH_OLD_MS ? VPATCH_PERIOD : VPATCH_PERIOD_OLD;
+}
+
+/* Starts the timer, or has it fire sooner or later than it was going to. */
+static void watch_set_timer(void)
+{
+	u64 period = watch_period();
+
+	lockdep_assert_held(&watch.lock);
+
+	if (watch.leaving || (watch.looking && period == watch.period))
+		return;
+
+	/* An armed timer must not be moved on by its own function. */
+	hrtimer_cancel(&watch.timer);
+	WRITE_ONCE(watch.period, period);
+	if (!watch.looking) {
+		watch.looking = true;
+		watch.looked = ktime_get();
+		watch.cpu = raw_smp_processor_id();
+		vpatch_mailbox_watch();
+	}
+	hrtimer_start(&watch.timer, ns_to_ktime(period), HRTIMER_MODE_REL_HARD);
+}
+
+static void watch_stop_timer(void)
+{
+	lockdep_assert_held(&watch.lock);
+
+	hrtimer_cancel(&watch.timer);
+	watch.looking = false;
+	vpatch_mailbox_rest();
+}
 
 static void watch_begin(enum watch_phase phase, enum vpatch_state target,
 			const char *patch, ktime_t start)
@@ -81,19 +196,41 @@ static void watch_begin(enum watch_phase phase, enum vpatch_state target,
 
 	watch.phase = phase;
 	watch.target = target;
+	watch.started = false;
 	watch.start = start;
-	watch.since = jiffies;
+	watch.active = ktime_get();
 	strscpy(watch.patch, patch, sizeof(watch.patch));
-	mod_delayed_work(system_wq, &watch.work, 1);
+	watch_set_timer();
+}
+
+static void watch_started(void)
+{
+	if (watch.started)
+		return;
+	watch.started = true;
+	vpatch_help_reset();
+	vpatch_mailbox_event(VPATCH_EVENT_START,
+			     watch.target == VPATCH_PATCHING);
 }
 
 static void watch_end(enum vpatch_result result)
 {
+	static const s32 values[] = {
+		[VPATCH_RESULT_PATCHED]		= 1,
+		[VPATCH_RESULT_UNPATCHED]	= 0,
+		[VPATCH_RESULT_FAILED]		= -1,
+	};
+
 	lockdep_assert_held(&watch.lock);
 
+	/* It was over before the first look: what is shown is older. */
+	if (!watch.started)
+		vpatch_help_reset();
 	watch.phase = WATCH_NONE;
+	watch.rest = jiffies + VPATCH_LINGER;
 	watch.last_us = ktime_us_delta(ktime_get(), watch.start);
 	watch.result = result;
+	vpatch_mailbox_event(VPATCH_EVENT_END, values[result]);
 }
 
 /* The transition that runs was not announced: find out what can be known. */
@@ -116,23 +253,25 @@ static void watch_look_at_running(void)
 
 	if (watch.phase == WATCH_NONE) {
 		watch_adopt(proven);
-		return;
-	}
-	if (watch.phase == WATCH_ARMED) {
+	} else if (watch.phase == WATCH_ARMED) {
 		watch.phase = WATCH_RUNNING;
 		watch.start = ktime_get();
 	}
 	/* Anyone may reverse the transition at any time. */
 	if (proven != VPATCH_IDLE)
 		watch.target = proven;
+	watch_started();
 }
 
 /* Takes one look at the kernel and moves the watch on. */
 static void watch_look(void)
 {
+	bool runs = vpatch_transition_runs();
+
 	lockdep_assert_held(&watch.lock);
 
-	if (vpatch_transition_runs()) {
+	WRITE_ONCE(watch.seen, runs);
+	if (runs) {
 		watch_look_at_running();
 		return;
 	}
@@ -141,8 +280,10 @@ static void watch_look(void)
 	case WATCH_NONE:
 		break;
 	case WATCH_ARMED:
-		if (time_after_eq(jiffies, watch.limit))
+		if (time_after_eq(jiffies, watch.limit)) {
 			watch.phase = WATCH_NONE;
+			watch.rest = jiffies;
+		}
 		break;
 	case WATCH_LOADING:
 		/* Not begun, ended or refused: the end of init will tell. */
@@ -157,11 +298,17 @@ static void watch_look(void)
 static void watch_work(struct work_struct *work)
 {
 	mutex_lock(&watch.lock);
+	/* First the look: a report is about the transition that it finds. */
 	watch_look();
-	if (watch.phase != WATCH_NONE)
-		mod_delayed_work(system_wq, &watch.work,
-				 time_after(jiffies, watch.since + VPATCH_LONG) ?
-				 HZ / 10 : 1);
+	if (watch.looking) {
+		if (vpatch_mailbox_serve())
+			watch.active = ktime_get();
+		if (watch.phase == WATCH_NONE &&
+		    time_after_eq(jiffies, watch.rest))
+			watch_stop_timer();
+		else
+			watch_set_timer();
+	}
 	mutex_unlock(&watch.lock);
 }
 
@@ -292,6 +439,8 @@ int vpatch_watch_init(void)
 	int ret;
 
 	INIT_DELAYED_WORK(&watch.work, watch_work);
+	hrtimer_setup(&watch.timer, watch_tick, CLOCK_MONOTONIC,
+		      HRTIMER_MODE_REL_HARD);
 
 	ret = register_module_notifier(&watch_nb);
 	if (ret)
@@ -308,6 +457,14 @@ int vpatch_watch_init(void)
 void vpatch_watch_exit(void)
 {
 	unregister_module_notifier(&watch_nb);
-	/* Nobody but the work itself queues it from here on. */
+	/* From here on the timer is not started any more ... */
+	mutex_lock(&watch.lock);
+	watch.leaving = true;
+	hrtimer_cancel(&watch.timer);
+	mutex_unlock(&watch.lock);
+	/* ... and nobody else queues the work. */
 	cancel_delayed_work_sync(&watch.work);
+	/* The host may just be writing a command. */
+	if (watch.looking)
+		msleep(VPATCH_GRACE_MS);
 }

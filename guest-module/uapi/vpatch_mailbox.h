@@ -10,6 +10,15 @@
  * the same, checks all of the copy, does it, stores the result, and last the
  * number as acknowledged (release). Numbers go up by one and skip 0.
  *
+ * The module goes on looking for half a second after a transition. Then a
+ * command stays where it is, and when the next transition comes in sight the
+ * module refuses it unseen, with ESTALE.
+ *
+ * When the module is unloaded the page goes back to the guest's kernel. The
+ * host writes only while it reads the magic, and 1 in @watching, and within
+ * %VPATCH_GRACE_MS after it has read them; the module, if it was watching, lives
+ * at least that much longer than the magic.
+ *
  * All fields are little-endian and naturally aligned, with no hidden padding.
  * The host goes by version, size and features, and ignores what it does not
  * know; the module believes nothing.
@@ -28,12 +37,13 @@
 #define VPATCH_MAX_CPUS		4096	/* that can be named in a command */
 #define VPATCH_MAX_TEXT		1024
 #define VPATCH_EVENTS		64
+#define VPATCH_GRACE_MS		100	/* from the end of the magic to the page's */
 
 /* Bits of vpatch_guest_half.features: commands that are understood. */
-#define VPATCH_FEATURE_RETRY	(1U << 0)
-#define VPATCH_FEATURE_RESCHED	(1U << 1)
-#define VPATCH_FEATURE_SIGNAL	(1U << 2)
-#define VPATCH_FEATURE_REPORT	(1U << 3)
+#define VPATCH_FEATURE_RETRY	0x1U
+#define VPATCH_FEATURE_RESCHED	0x2U
+#define VPATCH_FEATURE_SIGNAL	0x4U
+#define VPATCH_FEATURE_REPORT	0x8U
 
 /* vpatch_host_half.command */
 #define VPATCH_COMMAND_NONE	0
@@ -53,10 +63,10 @@
 
 /* vpatch_mailbox_event.kind */
 #define VPATCH_EVENT_WATCH	1	/* looking began; value: 0 */
-#define VPATCH_EVENT_START	2	/* transition seen; value: its target, 1 patched, 0 unpatched */
+#define VPATCH_EVENT_START	2	/* transition seen; value: target, 1 patched, 0 unpatched */
 #define VPATCH_EVENT_COMMAND	3	/* command done; value: which */
 #define VPATCH_EVENT_REFUSED	4	/* command refused; value: -errno */
-#define VPATCH_EVENT_END	5	/* transition over; value: 1 patched, 0 unpatched, -1 failed */
+#define VPATCH_EVENT_END	5	/* it is over; value: 1 patched, 0 unpatched, -1 failed */
 #define VPATCH_EVENT_REST	6	/* looking ended; value: 0 */
 
 /**
