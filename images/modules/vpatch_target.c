@@ -10,18 +10,28 @@
  *   control  (write) one of these commands:
  *
  *     sleep                 the writer sleeps in vpatch_target_sleep(), in
- *                           TASK_INTERRUPTIBLE; a signal ends it with EINTR
+ *                           TASK_INTERRUPTIBLE; a signal handled without
+ *                           SA_RESTART ends it with EINTR, livepatch's sends
+ *                           it out of the kernel and back in
  *     block                 the writer waits in vpatch_target_block(), in
  *                           TASK_UNINTERRUPTIBLE
  *     thread sleep          the same in a kernel thread, "vpt_sleep"
  *     thread block          the same in a kernel thread, "vpt_block"
+ *     thread nap            "vpt_nap" sleeps in vpatch_target_nap(); any
+ *                           wake-up ends it, after which it sleeps outside
  *     thread spin           "vpt_spin" spins in vpatch_target_spin() and
  *                           calls cond_resched()
  *     thread spin-schedule  "vpt_spin" spins and calls schedule()
+ *     thread poll           "vpt_poll" spins and calls cond_resched(), in a
+ *                           function that vpatch_target_lp does not change
+ *     thread poll-schedule  "vpt_poll" spins there and calls schedule()
+ *     thread spin-burst     "vpt_burst" spins in such a function, too, and
+ *                           calls cond_resched() only each 40 ms
  *     release               lets all of them go and ends the threads
  *
  *   A thread command takes a CPU number as its last word to run there only.
- *   There is at most one thread of each name: a second one is EBUSY.
+ *   There is at most one thread of each name: a second one is EBUSY. A nap
+ *   counts as sleeping; threads in functions not changed are not counted.
  *
  * Unloading the module releases everybody first.
  */
@@ -29,6 +39,7 @@
 #include <linux/err.h>
 #include <linux/kobject.h>
 #include <linux/kstrtox.h>
+#include <linux/ktime.h>
 #include <linux/lockdep.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
@@ -38,10 +49,16 @@
 
 #include "vpatch_target.h"
 
+/* How long a burst keeps its CPU. */
+#define TARGET_BURST_MS		40
+
 enum target_mode {
 	TARGET_SLEEP,
+	TARGET_NAP,
 	TARGET_BLOCK,
 	TARGET_SPIN,
+	TARGET_POLL,
+	TARGET_BURST,
 	TARGET_MODES
 };
 
@@ -52,16 +69,23 @@ struct target_command {
 };
 
 static const struct target_command thread_commands[] = {
-	[TARGET_SLEEP] = { "sleep", TARGET_SLEEP },
-	[TARGET_BLOCK] = { "block", TARGET_BLOCK },
+	{ "sleep", TARGET_SLEEP },
+	{ "block", TARGET_BLOCK },
+	{ "nap", TARGET_NAP },
 	{ "spin", TARGET_SPIN, VPATCH_SPIN_RESCHED },
 	{ "spin-schedule", TARGET_SPIN, VPATCH_SPIN_SCHEDULE },
+	{ "poll", TARGET_POLL, VPATCH_SPIN_RESCHED },
+	{ "poll-schedule", TARGET_POLL, VPATCH_SPIN_SCHEDULE },
+	{ "spin-burst", TARGET_BURST },
 };
 
 static const char * const thread_names[TARGET_MODES] = {
 	[TARGET_SLEEP] = "vpt_sleep",
+	[TARGET_NAP] = "vpt_nap",
 	[TARGET_BLOCK] = "vpt_block",
 	[TARGET_SPIN] = "vpt_spin",
+	[TARGET_POLL] = "vpt_poll",
+	[TARGET_BURST] = "vpt_burst",
 };
 
 static struct vpatch_hold hold = {
@@ -96,7 +120,13 @@ noinline __noclone ssize_t vpatch_target_value(char *buf)
 
 noinline __noclone int vpatch_target_sleep(struct vpatch_hold *h, int epoch)
 {
-	return vpatch_hold_sleep(h, epoch) ? -EINTR : 0;
+	return vpatch_hold_sleep(h, epoch);
+}
+
+noinline __noclone int vpatch_target_nap(struct vpatch_hold *h, int epoch)
+{
+	vpatch_hold_nap(h, epoch);
+	return 0;
 }
 
 noinline __noclone int vpatch_target_block(struct vpatch_hold *h, int epoch)
@@ -112,6 +142,24 @@ noinline __noclone int vpatch_target_spin(struct vpatch_hold *h, int epoch,
 	return 0;
 }
 
+/* These two are not replaced by vpatch_target_lp. */
+static noinline __noclone void target_poll(int epoch, enum vpatch_spin how)
+{
+	vpatch_hold_spin(&hold, epoch, how);
+}
+
+static noinline __noclone void target_burst(int epoch)
+{
+	ktime_t end;
+
+	while (vpatch_held(&hold, epoch)) {
+		end = ktime_add_ms(ktime_get(), TARGET_BURST_MS);
+		while (ktime_before(ktime_get(), end))
+			cpu_relax();
+		cond_resched();
+	}
+}
+
 static int target_enter(const struct target_command *command, int epoch)
 {
 	int ret = 0;
@@ -121,11 +169,20 @@ static int target_enter(const struct target_command *command, int epoch)
 	case TARGET_SLEEP:
 		ret = vpatch_target_sleep(&hold, epoch);
 		break;
+	case TARGET_NAP:
+		ret = vpatch_target_nap(&hold, epoch);
+		break;
 	case TARGET_BLOCK:
 		ret = vpatch_target_block(&hold, epoch);
 		break;
 	case TARGET_SPIN:
 		ret = vpatch_target_spin(&hold, epoch, command->spin);
+		break;
+	case TARGET_POLL:
+		target_poll(epoch, command->spin);
+		break;
+	case TARGET_BURST:
+		target_burst(epoch);
 		break;
 	case TARGET_MODES:
 		break;
@@ -139,14 +196,15 @@ static int target_thread(void *data)
 {
 	const struct target_thread *thread = data;
 
-	while (!kthread_should_stop()) {
-		target_enter(thread->command, thread->epoch);
-		/* Released: only the stop is left to come. */
+	target_enter(thread->command, thread->epoch);
+	/* Only the stop is left to come, whatever wakes the thread before. */
+	for (;;) {
 		set_current_state(TASK_INTERRUPTIBLE);
-		if (!kthread_should_stop())
-			schedule();
-		__set_current_state(TASK_RUNNING);
+		if (kthread_should_stop())
+			break;
+		schedule();
 	}
+	__set_current_state(TASK_RUNNING);
 
 	return 0;
 }
@@ -192,8 +250,9 @@ static void target_release(void)
 }
 
 /* The writer itself goes in. */
-static int target_enter_self(const struct target_command *command)
+static int target_enter_self(enum target_mode mode)
 {
+	const struct target_command command = { .mode = mode };
 	int epoch;
 
 	mutex_lock(&target_lock);
@@ -204,7 +263,7 @@ static int target_enter_self(const struct target_command *command)
 	}
 	mutex_unlock(&target_lock);
 
-	return target_enter(command, epoch);
+	return target_enter(&command, epoch);
 }
 
 /* @text: what follows the word "thread" */
@@ -247,9 +306,9 @@ static ssize_t control_store(struct kobject *kobj, struct kobj_attribute *attr,
 	command = strim(text);
 
 	if (!strcmp(command, "sleep")) {
-		ret = target_enter_self(&thread_commands[TARGET_SLEEP]);
+		ret = target_enter_self(TARGET_SLEEP);
 	} else if (!strcmp(command, "block")) {
-		ret = target_enter_self(&thread_commands[TARGET_BLOCK]);
+		ret = target_enter_self(TARGET_BLOCK);
 	} else if (!strcmp(command, "release")) {
 		mutex_lock(&target_lock);
 		target_release();
@@ -277,7 +336,8 @@ static ssize_t state_show(struct kobject *kobj, struct kobj_attribute *attr,
 			  char *buf)
 {
 	return sysfs_emit(buf, "sleeping=%d blocked=%d spinning=%d\n",
-			  atomic_read(&inside[TARGET_SLEEP]),
+			  atomic_read(&inside[TARGET_SLEEP]) +
+			  atomic_read(&inside[TARGET_NAP]),
 			  atomic_read(&inside[TARGET_BLOCK]),
 			  atomic_read(&inside[TARGET_SPIN]));
 }

@@ -39,6 +39,17 @@ static inline int vpatch_hold_sleep(struct vpatch_hold *hold, int epoch)
 	return wait_event_interruptible(hold->wait, !vpatch_held(hold, epoch));
 }
 
+/* Any wake-up ends it, also one that has nothing to do with the hold. */
+static inline void vpatch_hold_nap(struct vpatch_hold *hold, int epoch)
+{
+	DEFINE_WAIT(wait);
+
+	prepare_to_wait(&hold->wait, &wait, TASK_INTERRUPTIBLE);
+	if (vpatch_held(hold, epoch))
+		schedule();
+	finish_wait(&hold->wait, &wait);
+}
+
 static inline void vpatch_hold_block(struct vpatch_hold *hold, int epoch)
 {
 	wait_event(hold->wait, !vpatch_held(hold, epoch));
@@ -62,6 +73,7 @@ static inline void vpatch_hold_spin(struct vpatch_hold *hold, int epoch,
  */
 ssize_t vpatch_target_value(char *buf);
 int vpatch_target_sleep(struct vpatch_hold *h, int epoch);
+int vpatch_target_nap(struct vpatch_hold *h, int epoch);
 int vpatch_target_block(struct vpatch_hold *h, int epoch);
 int vpatch_target_spin(struct vpatch_hold *h, int epoch, enum vpatch_spin how);
 

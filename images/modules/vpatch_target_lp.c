@@ -17,7 +17,13 @@ static ssize_t patched_value(char *buf)
 
 static int patched_sleep(struct vpatch_hold *hold, int epoch)
 {
-	return vpatch_hold_sleep(hold, epoch) ? -EINTR : 0;
+	return vpatch_hold_sleep(hold, epoch);
+}
+
+static int patched_nap(struct vpatch_hold *hold, int epoch)
+{
+	vpatch_hold_nap(hold, epoch);
+	return 0;
 }
 
 static int patched_block(struct vpatch_hold *hold, int epoch)
@@ -36,6 +42,7 @@ static int patched_spin(struct vpatch_hold *hold, int epoch,
 static struct klp_func target_funcs[] = {
 	{ .old_name = "vpatch_target_value", .new_func = patched_value },
 	{ .old_name = "vpatch_target_sleep", .new_func = patched_sleep },
+	{ .old_name = "vpatch_target_nap", .new_func = patched_nap },
 	{ .old_name = "vpatch_target_block", .new_func = patched_block },
 	{ .old_name = "vpatch_target_spin", .new_func = patched_spin },
 	{ }
