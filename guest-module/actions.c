@@ -233,7 +233,7 @@ static bool is_text(const char *text, size_t size)
 }
 
 /**
- * vpatch_action_report() - show what the host tells
+ * vpatch_action_report() - show what the host tells with any command
  * @command: with @switched, @last_pause_us, @text and @text_size
  *
  * Return: 0; -EINVAL if the text is too long or not printable ASCII

@@ -148,8 +148,13 @@ static void acknowledge(u32 sequence, int result)
 
 static int run_command(const struct vpatch_host_half *command)
 {
+	int ret;
+
 	if (!vpatch_mailbox_assist())
 		return -EPERM;
+	ret = vpatch_action_report(command);
+	if (ret)
+		return ret;
 
 	switch (command->command) {
 	case VPATCH_COMMAND_RETRY:
@@ -159,7 +164,7 @@ static int run_command(const struct vpatch_host_half *command)
 	case VPATCH_COMMAND_SIGNAL:
 		return vpatch_action_signal(command);
 	case VPATCH_COMMAND_REPORT:
-		return vpatch_action_report(command);
+		return 0;
 	default:
 		return -EINVAL;
 	}

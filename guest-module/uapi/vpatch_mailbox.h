@@ -56,7 +56,7 @@
  * after 15 s, and retry. Needs @work and @signals.
  */
 #define VPATCH_COMMAND_SIGNAL	3
-/* Show @switched, @last_pause_us and @text in /sys/kernel/vpatch. */
+/* Nothing but what every command does: show what it reports in /sys/kernel/vpatch. */
 #define VPATCH_COMMAND_REPORT	4
 
 #define VPATCH_ANY_CPU		0xffffffffU
@@ -125,13 +125,13 @@ struct vpatch_guest_half {
  * @sequence:	number of the command below, stored last
  * @command:	VPATCH_COMMAND_*
  * @cpu:	for a retry: where, or %VPATCH_ANY_CPU
- * @switched:	for a report: tasks that the host has moved itself, in this transition
- * @last_pause_us: for a report: how long the guest was paused, in the last transition
- * @text_size:	for a report: bytes of @text, at most %VPATCH_MAX_TEXT
+ * @switched:	tasks that the host has moved itself, in this transition
+ * @last_pause_us: how long the guest was paused, in the last transition
+ * @text_size:	bytes of @text, at most %VPATCH_MAX_TEXT
  * @work:	address of klp_transition_work
  * @signals:	address of klp_signals_cnt
  * @cpus:	for a resched: one bit a CPU
- * @text:	for a report: lines about tasks that hold the transition up
+ * @text:	lines about tasks that hold the transition up
  * @unused:	0
  */
 struct vpatch_host_half {

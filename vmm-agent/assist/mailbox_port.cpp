@@ -14,6 +14,8 @@ namespace vpatch {
 namespace {
 
 constexpr std::chrono::seconds kGivenUp{1};
+/// What was read of the mailbox allows to write for that long, a part of what the module promises.
+constexpr std::chrono::milliseconds kFresh{VPATCH_GRACE_MS / 4};
 constexpr const char* kInstall =
     "Install and load the module vpatch_guest of this vpatch's version in the guest; "
     "guest-module/README.md tells how.";
@@ -64,6 +66,7 @@ Result<void> MailboxPort::refresh() {
     return fail(Outcome::unreachable, seen.error().what, kInstall);
   }
   seen_ = *std::move(seen);
+  read_ = std::chrono::steady_clock::now();
   return {};
 }
 
@@ -89,6 +92,15 @@ Result<void> MailboxPort::report(const MailboxReport& report) {
 }
 
 Result<void> MailboxPort::send(const Command& command, const MailboxReport& report) {
+  // Once the module has gone, what lay in its page is somebody else's.
+  if (std::chrono::steady_clock::now() - read_ > kFresh) {
+    if (auto read = refresh(); !read) {
+      return read;
+    }
+  }
+  if (!listens()) {
+    return {};
+  }
   vpatch_host_half half{};
   half.command = command.command;
   half.cpu = command.cpu;

@@ -37,6 +37,8 @@ class MailboxPort {
   /// given up.
   bool outstanding() const;
 
+  /// Each gives the module a command; nothing is done while it does not listen. An error when it is
+  /// gone.
   Result<void> retry(std::optional<std::uint32_t> cpu, const MailboxReport& report);
   Result<void> resched(std::span<const std::uint32_t> cpus, const MailboxReport& report);
   Result<void> signal(const MailboxReport& report);
@@ -54,7 +56,7 @@ class MailboxPort {
   introspect::GuestVirtAddr work_, signals_;
   introspect::MailboxView seen_{};
   std::uint32_t sequence_ = 0;
-  std::chrono::steady_clock::time_point sent_;
+  std::chrono::steady_clock::time_point read_, sent_;
 };
 
 }  // namespace vpatch
