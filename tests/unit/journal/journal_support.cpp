@@ -47,27 +47,34 @@ OperationEnd some_end() {
           .switches = 4};
 }
 
-std::string in_child(const std::function<std::string()>& function) {
+InChild::InChild(const std::function<std::string()>& function) {
   std::array<int, 2> ends{};
   if (pipe(ends.data()) != 0) {
-    return "no pipe";
+    return;
   }
-  const pid_t child = fork();
-  if (child == 0) {
+  text_ = introspect::UniqueFd(ends[0]);
+  pid_ = fork();
+  if (pid_ == 0) {
     const std::string text = function();
     const bool told = write(ends[1], text.data(), text.size()) == static_cast<ssize_t>(text.size());
     _exit(told ? 0 : 1);
   }
   close(ends[1]);
+}
+
+std::string InChild::wait() {
   std::string text;
   std::array<char, 512> buffer{};
-  for (ssize_t got = 0; (got = read(ends[0], buffer.data(), buffer.size())) > 0;) {
+  for (ssize_t got = 0; (got = read(text_.get(), buffer.data(), buffer.size())) > 0;) {
     text.append(buffer.data(), static_cast<std::size_t>(got));
   }
-  close(ends[0]);
   int status = 0;
-  waitpid(child, &status, 0);
-  return status == 0 ? text : "the child ended with status " + std::to_string(status);
+  const bool ended = pid_ > 0 && waitpid(pid_, &status, 0) == pid_;
+  return ended && status == 0 ? text : "the child ended with status " + std::to_string(status);
+}
+
+std::string in_child(const std::function<std::string()>& function) {
+  return InChild(function).wait();
 }
 
 }  // namespace vpatch

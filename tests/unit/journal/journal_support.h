@@ -6,7 +6,9 @@
 #include <string>
 
 #include <gtest/gtest.h>
+#include <sys/types.h>
 
+#include "introspect/memory/unique_fd.h"
 #include "vmm-agent/journal/journal.h"
 
 namespace vpatch {
@@ -29,7 +31,19 @@ class JournalTest : public testing::Test {
 OperationStart some_start();
 OperationEnd some_end();
 
-/// Runs `function` in a child process; returns its text, or how the child ended.
+/// A function that runs in a child process.
+class InChild {
+ public:
+  explicit InChild(const std::function<std::string()>& function);
+  /// Its text, or how the child ended; once.
+  std::string wait();
+
+ private:
+  introspect::UniqueFd text_;
+  pid_t pid_ = -1;
+};
+
+/// The same, waited for.
 std::string in_child(const std::function<std::string()>& function);
 
 }  // namespace vpatch

@@ -3,7 +3,8 @@
 
 #include <cstdlib>
 #include <limits>
-#include <thread>
+#include <string>
+#include <vector>
 
 #include <SQLiteCpp/SQLiteCpp.h>
 #include <gmock/gmock.h>
@@ -17,6 +18,7 @@
 namespace vpatch {
 namespace {
 
+using namespace std::string_literals;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::MatchesRegex;
@@ -79,7 +81,8 @@ TEST_F(JournalTest, ShowsTheNewestFirst) {
     ASSERT_TRUE(journal.begin({.verb = verb}));
   }
   std::vector<std::string> verbs;
-  for (const auto& operation : journal.operations(2).value()) {
+  const auto newest = journal.operations(2).value();
+  for (const auto& operation : newest) {
     verbs.push_back(operation.start.verb);
   }
   EXPECT_THAT(verbs, ElementsAre("force", "revert"));
@@ -149,28 +152,26 @@ TEST_F(JournalTest, TwoConnectionsSeeEachOther) {
 TEST_F(JournalTest, ProcessesBeginAndWriteItAtOnce) {
   constexpr int kProcesses = 6;
   constexpr int kOperations = 20;
-  std::vector<std::jthread> threads;
-  std::array<std::string, kProcesses> said;
-  for (std::string& text : said) {
-    threads.emplace_back([this, &text] {
-      text = in_child([this] {
-        auto journal = Journal::open(file(), std::chrono::seconds(60));
-        if (!journal) {
-          return journal.error().what;
+  std::vector<InChild> writers;
+  for (int i = 0; i < kProcesses; ++i) {
+    writers.emplace_back([this] {
+      auto journal = Journal::open(file(), std::chrono::seconds(60));
+      if (!journal) {
+        return journal.error().what;
+      }
+      for (int j = 0; j < kOperations; ++j) {
+        const auto id = journal->begin(some_start());
+        if (!id || !journal->event(*id, "one", {}) || !journal->event(*id, "two", {}) ||
+            !journal->end(*id, some_end())) {
+          return std::string("failed");
         }
-        for (int i = 0; i < kOperations; ++i) {
-          const auto id = journal->begin(some_start());
-          if (!id || !journal->event(*id, "one", {}) || !journal->event(*id, "two", {}) ||
-              !journal->end(*id, some_end())) {
-            return std::string("failed");
-          }
-        }
-        return std::string("wrote");
-      });
+      }
+      return std::string("wrote");
     });
   }
-  threads.clear();
-  EXPECT_THAT(said, testing::Each("wrote"));
+  for (InChild& writer : writers) {
+    EXPECT_EQ(writer.wait(), "wrote");
+  }
   Journal journal = open();
   const auto operations = journal.operations(1000).value();
   ASSERT_EQ(operations.size(), std::size_t{kProcesses} * kOperations);
@@ -181,7 +182,7 @@ TEST_F(JournalTest, ProcessesBeginAndWriteItAtOnce) {
 }
 
 TEST_F(JournalTest, HostileTextIsOnlyText) {
-  const std::string hostile("'); DROP TABLE operation; --\"\\\n\x1b[2J\0\xff\xfe end", 47);
+  const std::string hostile = "'); DROP TABLE operation; --\"\\\n\x1b[2J\0\xff\xfe end"s;
   Journal journal = open();
   OperationStart start = some_start();
   start.domain = start.patch = start.boot_id = hostile;
