@@ -55,7 +55,7 @@ int pragma(SQLite::Database& database, const char* name) {
   return database.execAndGet(fmt::format("PRAGMA {}", name)).getInt();
 }
 
-/// The file's version; 0 for an empty one.
+/// The file's version; 0 for an empty one. Within a transaction.
 Result<std::size_t> version_of(SQLite::Database& database, std::size_t newest) {
   const int version = pragma(database, "user_version");
   const int id = pragma(database, "application_id");
@@ -83,11 +83,17 @@ std::span<const char* const> journal_migrations() {
 
 Result<void> migrate(SQLite::Database& database, std::span<const char* const> migrations) {
   while (true) {
-    // Without a look first, each opening would wait for a writer.
-    if (auto version = version_of(database, migrations.size()); !version) {
-      return std::unexpected(std::move(version.error()));
-    } else if (*version == migrations.size()) {
-      return {};
+    {
+      // Without a look first, each opening would wait for a writer. A transaction, since another
+      // program may make the tables right now.
+      const SQLite::Transaction look(database);
+      auto version = version_of(database, migrations.size());
+      if (!version) {
+        return std::unexpected(std::move(version.error()));
+      }
+      if (*version == migrations.size()) {
+        return {};
+      }
     }
     SQLite::Transaction transaction(database, SQLite::TransactionBehavior::IMMEDIATE);
     const auto version = version_of(database, migrations.size());
