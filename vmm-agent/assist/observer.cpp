@@ -117,7 +117,9 @@ Result<void> TransitionObserver::look(TimePoint at) {
   const std::int32_t target = followed_.target_state;
   introspect::LookOptions options;
   options.wanted = [target](const Task& task) {
-    return task.patch_state && *task.patch_state >= 0 && *task.patch_state != target;
+    // Without the flag: the kernel is about to give it, or the task is just moving.
+    return task.patch_pending && task.patch_state && *task.patch_state >= 0 &&
+           *task.patch_state != target;
   };
   auto look = introspect::look_at_stacks(view_.kernel(), options);
   if (!look) {

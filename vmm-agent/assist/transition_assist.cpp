@@ -164,6 +164,11 @@ Result<bool> TransitionAssist::look(TimePoint at) {
   if (auto looked = observer_.look(at); !looked) {
     return std::unexpected(std::move(looked.error()));
   }
+  // Until the first pass is over, or somebody is pending, the kernel is setting it up.
+  setting_up_ = setting_up_ && observer_.pending().empty() && now->mutex_owner.value() != 0;
+  if (setting_up_) {
+    started_ = at;
+  }
   explain(*now, at);
   perform(decide(observe(*now, at), setup_.options), *now);
   return true;
@@ -194,7 +199,7 @@ void TransitionAssist::start(const introspect::TransitionNow& now, TimePoint at)
     observer_.forget();
     observer_.follow(now, at);
   }
-  running_ = true;
+  running_ = setting_up_ = true;
   running_now_ = now;
   record_.seen = true;
   started_ = at;

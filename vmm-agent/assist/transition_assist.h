@@ -90,6 +90,7 @@ class TransitionAssist final : public Assistance {
   std::vector<introspect::VirtRange> unsafe_;
   TransitionRecord record_;
   bool running_ = false;
+  bool setting_up_ = false;
   introspect::TransitionNow running_now_{};
   TimePoint started_, all_moved_, explained_, checked_, reported_;
   TimePoint retried_, rescheduled_, signalled_, paused_;

@@ -111,10 +111,10 @@ void end_assistance(Context& context, Report& report) {
 
 std::string how_it_went(const Report& report) {
   std::optional<double> lasted;
-  if (report.transition_us) {
-    lasted = static_cast<double>(*report.transition_us) / 1000.0;
-  } else if (report.transition) {
+  if (report.transition) {
     lasted = std::chrono::duration<double, std::milli>(report.transition->lasted).count();
+  } else if (report.transition_us) {
+    lasted = static_cast<double>(*report.transition_us) / 1000.0;
   }
   std::string text = lasted ? fmt::format("transition {:.1f} ms", *lasted) : "";
   if (report.transition && report.transition->pauses > 0) {
