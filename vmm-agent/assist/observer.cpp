@@ -109,7 +109,8 @@ std::string TransitionObserver::follow(const introspect::TransitionNow& now, Tim
   followed_ = now;
   patch_ = state->patches[*state->transition].name;
   forbidden_ = introspect::forbidden_now(*state);
-  forbidden_read_ = at;
+  // While the kernel is at work, functions may be about to join.
+  forbidden_read_ = state->busy() ? TimePoint() : at;
   return patch_;
 }
 
@@ -218,9 +219,10 @@ void TransitionObserver::name_stacks(milliseconds least) {
 std::string TransitionObserver::stage(introspect::GuestVirtAddr mutex_owner) const {
   introspect::LookOptions options;
   options.wanted = [mutex_owner](const Task& task) { return task.address == mutex_owner; };
+  const std::string unknown = "for something that its stack does not tell";
   auto look = introspect::look_at_stacks(view_.kernel(), options);
   if (!look || look->tasks.empty()) {
-    return {};
+    return unknown;
   }
   const introspect::Symbolizer symbols(view_.kernel(), look->modules);
   const auto frames = name_frames(look->tasks.front(), symbols, true);
@@ -232,7 +234,7 @@ std::string TransitionObserver::stage(introspect::GuestVirtAddr mutex_owner) con
       return std::string(waits);
     }
   }
-  return {};
+  return unknown;
 }
 
 PendingTasks TransitionObserver::pending_table() const {

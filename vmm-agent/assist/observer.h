@@ -54,7 +54,7 @@ class TransitionObserver {
   /// Names the stacks of those who have been pending for `least`; the first few only.
   void name_stacks(std::chrono::milliseconds least);
 
-  /// What the task that holds klp_mutex is waiting for, for people; empty when that is not known.
+  /// What the task that holds klp_mutex is waiting for, for people.
   std::string stage(introspect::GuestVirtAddr mutex_owner) const;
 
   std::vector<PendingSeen>& pending() { return pending_; }

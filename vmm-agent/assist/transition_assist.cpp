@@ -232,7 +232,10 @@ void TransitionAssist::explain(const introspect::TransitionNow& now, TimePoint a
   }
   explained_ = at;
   observer_.name_stacks(kExplainAfter);
-  stage_ = moved && now.mutex_owner.value() != 0 ? observer_.stage(now.mutex_owner) : "";
+  stage_.clear();
+  if (moved && now.mutex_owner.value() != 0) {
+    stage_ = observer_.stage(now.mutex_owner);
+  }
 }
 
 Observation TransitionAssist::observe(const introspect::TransitionNow& now, TimePoint at) {
@@ -409,7 +412,7 @@ Result<AssistedEnd> TransitionAssist::await(milliseconds limit, const std::stop_
         text += fmt::format(", {} pending: {}", told_.pending.count,
                             describe(told_.pending.first.front()));
       } else if (!told_.stage.empty()) {
-        text += "; all tasks have moved, the kernel waits " + told_.stage;
+        text += "; the kernel is completing it, and waits " + told_.stage;
       }
       progress(text);
     }

@@ -398,6 +398,11 @@ class Apply {
     }
     const bool stalled = end->how == TransitionEnd::How::timed_out;
     const std::string who = held_up_by(*end);
+    if (end->completing()) {
+      return conclude(
+          Outcome::stalled_waiting, fmt::format("all tasks use {} by now{}", file_.name, who),
+          "It can no longer be stopped, and ends by itself; watch it with `vpatch status`.");
+    }
     if (stalled && options_.on_stall == OnStall::wait) {
       return conclude(
           Outcome::stalled_waiting,

@@ -130,6 +130,12 @@ class Revert {
     }
     const bool stalled = end->how == TransitionEnd::How::timed_out;
     const std::string who = held_up_by(*end);
+    if (end->completing()) {
+      return conclude(Outcome::stalled_waiting,
+                      fmt::format("no task uses {} any more{}", report_.patch, who),
+                      "It can no longer be stopped, and ends by itself; run revert again to unload "
+                      "the module.");
+    }
     if (stalled && options_.on_stall == OnStall::wait) {
       return conclude(
           Outcome::stalled_waiting,

@@ -86,7 +86,7 @@ std::string held_up_by(const TransitionEnd& end) {
   if (!end.blockers.first.empty()) {
     return "; blocked by " + describe(end.blockers.first.front());
   }
-  return end.stage.empty() ? "" : "; all tasks have moved, the kernel waits " + end.stage;
+  return end.stage.empty() ? "" : "; the kernel is completing it, and waits " + end.stage;
 }
 
 void begin_assistance(Context& context, const std::string& patch) {

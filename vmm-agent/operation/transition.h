@@ -21,6 +21,8 @@ struct TransitionEnd {
   std::optional<GuestPatch> patch;  ///< as last seen; unset when the kernel no longer lists it
 
   bool enabled() const { return patch && patch->enabled; }
+  /// All tasks have moved, and the kernel cannot go back: it holds its lock until it is done.
+  bool completing() const { return how != How::ended && !stage.empty(); }
 };
 
 /// Watches the transition of `patch` until it ends, `limit` is over, or (if `interruptible`)

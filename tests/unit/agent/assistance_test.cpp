@@ -135,8 +135,7 @@ TEST_F(WithAssistance, LeavesAStalledTransitionAsAsked) {
 TEST_F(WithAssistance, NamesTheStageOnceAllTasksHaveMoved) {
   bench.kernel.patching.reset();
   assistance.ends = {AssistedEnd{.how = AssistedEnd::How::timed_out, .stage = "for RCU tasks"}};
-  EXPECT_THAT(run({.on_stall = OnStall::wait}).summary,
-              HasSubstr("the kernel waits for RCU tasks"));
+  EXPECT_THAT(run({.on_stall = OnStall::wait}).summary, HasSubstr("and waits for RCU tasks"));
 }
 
 TEST_F(WithAssistance, AsksTheAgentWhenMemoryCannotBeReadAnyMore) {
