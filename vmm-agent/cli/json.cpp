@@ -56,20 +56,6 @@ json::value to_json(const std::optional<PatchContents>& contents) {
                       {"states", std::move(states)}};
 }
 
-json::object to_json(const PendingTasks& pending) {
-  json::array tasks;
-  for (const PendingTask& task : pending.first) {
-    tasks.push_back(json::object{{"tid", task.tid},
-                                 {"name", task.name},
-                                 {"state", task.state},
-                                 {"stack", strings(task.stack)},
-                                 {"reason", task.reason},
-                                 {"why", task.why},
-                                 {"pending_us", task.pending_for.count()}});
-  }
-  return {{"count", pending.count}, {"tasks", std::move(tasks)}};
-}
-
 json::value to_json(const std::optional<TransitionRecord>& record) {
   if (!record) {
     return nullptr;
@@ -154,6 +140,20 @@ json::object to_json(const GuestPatch& patch) {
 }
 
 }  // namespace
+
+json::object to_json(const PendingTasks& pending) {
+  json::array tasks;
+  for (const PendingTask& task : pending.first) {
+    tasks.push_back(json::object{{"tid", task.tid},
+                                 {"name", task.name},
+                                 {"state", task.state},
+                                 {"stack", strings(task.stack)},
+                                 {"reason", task.reason},
+                                 {"why", task.why},
+                                 {"pending_us", task.pending_for.count()}});
+  }
+  return {{"count", pending.count}, {"tasks", std::move(tasks)}};
+}
 
 json::object to_json(const LivepatchFile& file) {
   return {{"schema", kSchema},

@@ -16,6 +16,7 @@ namespace vpatch {
 // What each verb prints with --json, described field by field in docs/json.md. Fields are added,
 // never renamed or removed, within one value of "schema".
 
+boost::json::object to_json(const PendingTasks& pending);
 boost::json::object to_json(const LivepatchFile& file);
 boost::json::object to_json(const Status& status, const std::string& domain);
 boost::json::object to_json(const StacksReport& report, const std::string& domain);

@@ -15,6 +15,7 @@
 #include "vmm-agent/cli/interrupt.h"
 #include "vmm-agent/cli/json.h"
 #include "vmm-agent/cli/options.h"
+#include "vmm-agent/cli/recorder.h"
 #include "vmm-agent/cli/render.h"
 #include "vmm-agent/cli/terminal.h"
 #include "vmm-agent/domain/domain_lock.h"
@@ -140,9 +141,11 @@ class Program {
     return Outcome::done;
   }
 
-  /// Attaches, takes the domain's lock and runs `operation(context)`.
+  /// Attaches, takes the domain's lock and runs `operation(context)`, with an entry in the journal
+  /// that begins as `entry` says, unless it is a dry run.
   template <class Operation>
-  Outcome change(const std::string& verb, const std::string& what, const Operation& operation) {
+  Outcome change(OperationStart entry, const std::string& what, const Operation& operation) {
+    const std::string verb = entry.verb;
     auto session = attach();
     if (!session) {
       return print_error(session.error(), verb);
@@ -152,6 +155,12 @@ class Program {
     if (!lock) {
       return print_error(lock.error(), verb);
     }
+    Recorder recorder(reporter_);
+    if (!options_.apply.dry_run) {
+      entry.domain = domain.name();
+      entry.identity = domain.identity();
+      recorder.begin(std::move(entry));
+    }
     Context environment = context(*session);
     auto view = GuestView::open(*session->domain, cache_, call_options());
     std::optional<MemoryIntrospection> introspection;
@@ -159,11 +168,15 @@ class Program {
     if (view) {
       introspection.emplace(*view);
       environment.introspection = &*introspection;
-      assistance.emplace(AssistSetup{.view = *view,
-                                     .domain = *session->domain,
-                                     .target = options_.target,
-                                     .options = options_.assist,
-                                     .call_timeout = options_.agent_timeout});
+      assistance.emplace(AssistSetup{
+          .view = *view,
+          .domain = *session->domain,
+          .target = options_.target,
+          .options = options_.assist,
+          .call_timeout = options_.agent_timeout,
+          .record = [&recorder](std::string_view kind, const boost::json::object& detail) {
+            recorder.event(kind, detail);
+          }});
       environment.assistance = &*assistance;
     } else {
       reporter_.warning("nothing is foretold or proved from guest memory: " + view.error().what);
@@ -172,6 +185,7 @@ class Program {
     if (view) {
       view->keep(cache_);
     }
+    recorder.end(report, view ? view->kernel().info().release : "");
     reporter_.finish();
     return print_report(report, verb, domain.name());
   }
@@ -181,12 +195,17 @@ class Program {
     if (!file) {
       return print_error(file.error(), "apply");
     }
-    return change("apply", "apply " + file->name,
+    return change({.verb = "apply",
+                   .patch = file->name,
+                   .file_sha256 = file->sha256,
+                   .patch_build_id = file->build_id},
+                  "apply " + file->name,
                   [&](Context& environment) { return apply(environment, *file, options_.apply); });
   }
 
   Outcome revert_patch() {
-    return change("revert", "revert " + options_.revert.patch,
+    return change({.verb = "revert", .patch = options_.revert.patch},
+                  "revert " + options_.revert.patch,
                   [&](Context& environment) { return revert(environment, options_.revert); });
   }
 
