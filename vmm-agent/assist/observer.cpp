@@ -26,7 +26,8 @@ constexpr std::uint32_t kInterruptible = 1;  // TASK_INTERRUPTIBLE
 
 /// What the kernel waits for where one of these functions is on the stack of who completes the
 /// transition; the first that is found counts.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 6> kStages = {{
+constexpr std::array<std::pair<std::string_view, std::string_view>, 7> kStages = {{
+    {"sched_dynamic_klp", "until its cond_resched() calls are changed back"},
     {"klp_synchronize_transition", "until every CPU has scheduled"},
     {"schedule_on_each_cpu", "until every CPU has scheduled"},
     {"unregister_ftrace_function", "for RCU tasks, to take the ftrace hooks away"},
@@ -114,7 +115,7 @@ std::string TransitionObserver::follow(const introspect::TransitionNow& now, Tim
   return patch_;
 }
 
-Result<void> TransitionObserver::look(TimePoint at) {
+Result<void> TransitionObserver::look(TimePoint at, bool first_pass) {
   const std::int32_t target = followed_.target_state;
   introspect::LookOptions options;
   options.wanted = [target](const Task& task) {
@@ -127,6 +128,11 @@ Result<void> TransitionObserver::look(TimePoint at) {
     return std::unexpected(from_introspect(look.error()));
   }
   auto seen = merge(std::move(look->tasks), at);
+  if (first_pass) {
+    for (PendingSeen& one : seen) {
+      one.first = at;
+    }
+  }
   remember_gone(pending_, seen);
   pending_ = std::move(seen);
   return {};
@@ -216,11 +222,21 @@ void TransitionObserver::name_stacks(milliseconds least) {
   }
 }
 
-std::string TransitionObserver::stage(introspect::GuestVirtAddr mutex_owner) const {
+std::string TransitionObserver::stage(introspect::GuestVirtAddr mutex_owner,
+                                      const qmp::CallOptions& calls) const {
   introspect::LookOptions options;
   options.wanted = [mutex_owner](const Task& task) { return task.address == mutex_owner; };
   const std::string unknown = "for something that its stack does not tell";
   auto look = introspect::look_at_stacks(view_.kernel(), options);
+  Result<std::vector<introspect::VcpuRegisters>> registers;
+  if (look && !look->tasks.empty() && look->tasks.front().task.on_cpu) {
+    // It runs: what it does is in the registers, which the monitor stops each vCPU to read.
+    registers = view_.registers(calls);
+    if (registers) {
+      options.vcpus = *registers;
+      look = introspect::look_at_stacks(view_.kernel(), options);
+    }
+  }
   if (!look || look->tasks.empty()) {
     return unknown;
   }

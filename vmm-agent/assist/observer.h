@@ -48,14 +48,15 @@ class TransitionObserver {
   /// anew with another patch or direction.
   std::string follow(const introspect::TransitionNow& now, TimePoint at);
 
-  /// Looks at all pending tasks. Errors are passing: look again.
-  Result<void> look(TimePoint at);
+  /// Looks at all pending tasks. Nobody is waited for before the kernel's first pass is over.
+  /// Errors are passing: look again.
+  Result<void> look(TimePoint at, bool first_pass);
 
   /// Names the stacks of those who have been pending for `least`; the first few only.
   void name_stacks(std::chrono::milliseconds least);
 
   /// What the task that holds klp_mutex is waiting for, for people.
-  std::string stage(introspect::GuestVirtAddr mutex_owner) const;
+  std::string stage(introspect::GuestVirtAddr mutex_owner, const qmp::CallOptions& calls) const;
 
   std::vector<PendingSeen>& pending() { return pending_; }
   /// Those pending now, those first that hold the transition up.

@@ -2,6 +2,7 @@
 #include "vmm-agent/assist/transition_assist.h"
 
 #include <algorithm>
+#include <exception>
 #include <utility>
 
 #include <fmt/format.h>
@@ -111,7 +112,21 @@ void TransitionAssist::tell(std::string_view kind, boost::json::object detail) c
   }
 }
 
+/// The thread. Nothing that goes wrong in it may end the program, with a guest in transition.
 void TransitionAssist::work(const std::stop_token& stop) {
+  Error error;
+  try {
+    error = watch(stop);
+  } catch (const std::exception& bug) {
+    error = {Outcome::internal, std::string("watching the transition failed: ") + bug.what(), {}};
+  }
+  const std::scoped_lock lock(mutex_);
+  told_.failed = std::move(error);
+  changed_.notify_all();
+}
+
+/// Looks again and again until it is to stop, or the guest can no longer be looked at.
+Error TransitionAssist::watch(const std::stop_token& stop) {
   auto last_good = steady_clock::now();
   std::mutex mutex;
   std::condition_variable_any wake;
@@ -121,16 +136,13 @@ void TransitionAssist::work(const std::stop_token& stop) {
     if (running) {
       last_good = at;
       publish(*running, at);
-    } else if (at - last_good >= kLookPatience ||
-               running.error().outcome == Outcome::failed_needs_look) {
-      const std::scoped_lock lock(mutex_);
-      told_.failed = running.error();
-      changed_.notify_all();
-      return;
+    } else if (at - last_good >= kLookPatience) {
+      return running.error();
     }
     std::unique_lock lock(mutex);
     wake.wait_for(lock, stop, pace(at), [] { return false; });
   }
+  return {Outcome::refused, "no longer watched", {}};
 }
 
 milliseconds TransitionAssist::pace(TimePoint at) const {
@@ -161,11 +173,12 @@ Result<bool> TransitionAssist::look(TimePoint at) {
       now->target_state != running_now_.target_state) {
     start(*now, at);
   }
-  if (auto looked = observer_.look(at); !looked) {
+  first_pass_ = first_pass_ && now->mutex_owner.value() != 0;
+  if (auto looked = observer_.look(at, first_pass_); !looked) {
     return std::unexpected(std::move(looked.error()));
   }
-  // Until the first pass is over, or somebody is pending, the kernel is setting it up.
-  setting_up_ = setting_up_ && observer_.pending().empty() && now->mutex_owner.value() != 0;
+  // Nobody is pending yet: the kernel is setting it up.
+  setting_up_ = setting_up_ && first_pass_ && observer_.pending().empty();
   if (setting_up_) {
     started_ = at;
   }
@@ -199,7 +212,7 @@ void TransitionAssist::start(const introspect::TransitionNow& now, TimePoint at)
     observer_.forget();
     observer_.follow(now, at);
   }
-  running_ = setting_up_ = true;
+  running_ = setting_up_ = first_pass_ = true;
   running_now_ = now;
   record_.seen = true;
   started_ = at;
@@ -234,7 +247,7 @@ void TransitionAssist::explain(const introspect::TransitionNow& now, TimePoint a
   observer_.name_stacks(kExplainAfter);
   stage_.clear();
   if (moved && now.mutex_owner.value() != 0) {
-    stage_ = observer_.stage(now.mutex_owner);
+    stage_ = observer_.stage(now.mutex_owner, calls());
   }
 }
 

@@ -63,6 +63,7 @@ class TransitionAssist final : public Assistance {
 
   void prepare();
   void work(const std::stop_token& stop);
+  Error watch(const std::stop_token& stop);
   Result<bool> look(TimePoint at);
   Result<void> check_guest(TimePoint at);
   void start(const introspect::TransitionNow& now, TimePoint at);
@@ -91,6 +92,7 @@ class TransitionAssist final : public Assistance {
   TransitionRecord record_;
   bool running_ = false;
   bool setting_up_ = false;
+  bool first_pass_ = false;
   introspect::TransitionNow running_now_{};
   TimePoint started_, all_moved_, explained_, checked_, reported_;
   TimePoint retried_, rescheduled_, signalled_, paused_;

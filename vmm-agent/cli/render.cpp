@@ -62,9 +62,10 @@ void append_pending(std::string& out, const PendingTasks& pending) {
 void append_transition(std::string& out, const TransitionRecord& record, bool verbose) {
   constexpr std::size_t kShown = 5;
   constexpr std::chrono::milliseconds kLong{100};
+  constexpr std::chrono::milliseconds kWorthIt{1};
   for (std::size_t index = 0; index < std::min(kShown, record.pending.first.size()); ++index) {
     const PendingTask& task = record.pending.first[index];
-    if (verbose || task.pending_for >= kLong) {
+    if (task.pending_for >= (verbose ? kWorthIt : kLong)) {
       fmt::format_to(std::back_inserter(out), "  waited {:.1f} ms for {}\n",
                      std::chrono::duration<double, std::milli>(task.pending_for).count(),
                      describe(task));
