@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm-agent/cli/options.h"
 
+#include <algorithm>
 #include <map>
+#include <utility>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
@@ -31,6 +34,33 @@ void add_duration(CLI::App& command, const std::string& name, milliseconds& valu
       ->type_name(
           fmt::format("DURATION in [{} - {}]", format_duration(least), format_duration(most)))
       ->default_str(format_duration(value));
+}
+
+/// An option that is one of a few words.
+template <class T>
+void add_choice(CLI::App& command, const std::string& name, T& value,
+                const std::vector<std::pair<std::string, T>>& choices, const std::string& text) {
+  std::string words;
+  std::string chosen;
+  for (const auto& [word, meaning] : choices) {
+    words += (words.empty() ? "" : ", ") + word;
+    if (meaning == value) {
+      chosen = word;
+    }
+  }
+  command
+      .add_option_function<std::string>(
+          name,
+          [&value, name, choices, words](const std::string& word) {
+            const auto found = std::ranges::find(choices, word, &std::pair<std::string, T>::first);
+            if (found == choices.end()) {
+              throw CLI::ValidationError(name, fmt::format("{} is not one of {}", word, words));
+            }
+            value = found->second;
+          },
+          text)
+      ->type_name("{" + words + "}")
+      ->default_str(chosen);
 }
 
 void add_output_options(CLI::App& command, Options& options) {
@@ -87,26 +117,20 @@ CLI::Option* add_paused_option(CLI::App& command, Options& options) {
 
 void add_transition_options(CLI::App& command, Options& options, milliseconds& timeout,
                             OnStall& on_stall) {
-  static const std::map<std::string, OnStall> kOnStall = {{"revert", OnStall::revert},
-                                                          {"wait", OnStall::wait}};
   add_duration(command, "--timeout", timeout, 0s, 24h, "How long a transition may take");
-  command
-      .add_option("--on-stall", on_stall,
-                  "After the timeout: revert (go back) or wait (leave it pending)")
-      ->transform(CLI::CheckedTransformer(kOnStall, CLI::ignore_case).description("{revert,wait}"))
-      ->default_str("revert");
-  command.add_flag("-v,--verbose", options.verbose, "Say also how long the whole took");
+  add_choice<OnStall>(command, "--on-stall", on_stall,
+                      {{"revert", OnStall::revert}, {"wait", OnStall::wait}},
+                      "After the timeout: revert (go back) or wait (leave it pending)");
+  command.add_flag("-v,--verbose", options.verbose,
+                   "Say also who was waited for, and what was done about it");
 }
 
 void add_assist_options(CLI::App& command, AssistOptions& assist) {
-  static const std::map<std::string, AssistMode> kModes = {
-      {"off", AssistMode::off}, {"kick", AssistMode::kick}, {"full", AssistMode::full}};
-  command
-      .add_option("--assist", assist.mode,
-                  "Help the transition along: off (only watch), kick (ask the guest module), full "
-                  "(also pause the guest for milliseconds to move a busy task)")
-      ->transform(CLI::CheckedTransformer(kModes, CLI::ignore_case).description("{off,kick,full}"))
-      ->default_str("full");
+  add_choice<AssistMode>(
+      command, "--assist", assist.mode,
+      {{"off", AssistMode::off}, {"kick", AssistMode::kick}, {"full", AssistMode::full}},
+      "Help the transition along: off (only watch), kick (ask the guest module), full (also pause "
+      "the guest for milliseconds to move a busy task)");
   add_duration(command, "--signal-after", assist.signal_after, 0s, 1h,
                "How long a sleeper in a changed function is left alone before it is signalled");
   add_duration(command, "--switch-after", assist.switch_after, 0s, 1h,
