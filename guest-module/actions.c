@@ -264,6 +264,7 @@ void vpatch_help_reset(void)
 	help.retries = 0;
 	help.signals = 0;
 	help.switched = 0;
+	help.last_pause_us = 0;
 	blockers[0] = '\0';
 	mutex_unlock(&help_lock);
 }

@@ -173,12 +173,13 @@ static int run_command(const struct vpatch_host_half *command)
 /**
  * vpatch_mailbox_serve() - do the command that waits, if there is one
  *
- * Return: true if there was one, also if it was refused
+ * Return: true if it was one that helps the transition along
  */
 bool vpatch_mailbox_serve(void)
 {
 	bool served = false;
 	u32 sequence;
+	int result;
 
 	mutex_lock(&mailbox.lock);
 	/* Pairs with the host's release: the command is older than this. */
@@ -191,8 +192,9 @@ bool vpatch_mailbox_serve(void)
 	/* The host is writing: the next tick will look again. */
 	if (READ_ONCE(vpatch_mailbox.host.sequence) != sequence)
 		goto out;
-	acknowledge(sequence, run_command(&mailbox.command));
-	served = true;
+	result = run_command(&mailbox.command);
+	acknowledge(sequence, result);
+	served = !result && mailbox.command.command != VPATCH_COMMAND_REPORT;
 out:
 	mutex_unlock(&mailbox.lock);
 
@@ -200,19 +202,29 @@ out:
 }
 
 /**
- * vpatch_mailbox_watch() - looking for commands begins
+ * vpatch_mailbox_drop() - another transition is in sight
  *
- * A command from before was meant for another transition.
+ * A command from before was meant for the one before.
  */
-void vpatch_mailbox_watch(void)
+void vpatch_mailbox_drop(void)
 {
 	u32 sequence;
 
 	mutex_lock(&mailbox.lock);
-	store_event(VPATCH_EVENT_WATCH, 0);
 	sequence = READ_ONCE(vpatch_mailbox.host.sequence);
 	if (sequence && sequence != mailbox.acked)
 		acknowledge(sequence, -ESTALE);
+	mutex_unlock(&mailbox.lock);
+}
+
+/**
+ * vpatch_mailbox_watch() - looking for commands begins
+ */
+void vpatch_mailbox_watch(void)
+{
+	vpatch_mailbox_drop();
+	mutex_lock(&mailbox.lock);
+	store_event(VPATCH_EVENT_WATCH, 0);
 	WRITE_ONCE(vpatch_mailbox.guest.watching, 1);
 	mutex_unlock(&mailbox.lock);
 }

@@ -41,7 +41,7 @@ struct vpatch_status {
  * @retries:	how often it started the kernel's completion work
  * @signals:	how often it had the kernel signal
  * @switched:	tasks that it says to have moved itself
- * @last_pause_us: how long it says to have paused the guest, the last time
+ * @last_pause_us: how long it says to have paused the guest, in all
  */
 struct vpatch_help {
 	u32	retries;
@@ -65,6 +65,7 @@ bool vpatch_mailbox_assist(void);
 void vpatch_mailbox_event(u32 kind, s32 value);
 bool vpatch_mailbox_tick(void);
 bool vpatch_mailbox_serve(void);
+void vpatch_mailbox_drop(void);
 void vpatch_mailbox_watch(void);
 void vpatch_mailbox_rest(void);
 

@@ -34,6 +34,9 @@
 /* How long after a write to "watch" the transition must have started. */
 #define VPATCH_START_LIMIT	(10 * HZ)
 
+/* How often the direction of a transition that runs is made sure of. */
+#define VPATCH_ASK		(HZ / 10)
+
 /* For how long after a transition the host may still report. */
 #define VPATCH_LINGER		(HZ / 2)
 
@@ -72,6 +75,7 @@ enum watch_phase {
  * @active:	when it began, or when the last command came
  * @limit:	jiffies at which %WATCH_ARMED is given up
  * @rest:	jiffies at which the timer stops in %WATCH_NONE
+ * @asked:	jiffies when all tasks were asked for the direction
  * @patch:	name of the livepatch, empty if unknown
  * @last_us:	how long the last transition took
  * @result:	how the last one ended
@@ -96,6 +100,7 @@ struct watch {
 	ktime_t			active;
 	unsigned long		limit;
 	unsigned long		rest;
+	unsigned long		asked;
 	char			patch[MODULE_NAME_LEN];
 	u64			last_us;
 	enum vpatch_result	result;
@@ -200,6 +205,8 @@ static void watch_begin(enum watch_phase phase, enum vpatch_state target,
 	watch.start = start;
 	watch.active = ktime_get();
 	strscpy(watch.patch, patch, sizeof(watch.patch));
+	if (watch.looking)
+		vpatch_mailbox_drop();
 	watch_set_timer();
 }
 
@@ -249,7 +256,14 @@ static void watch_adopt(enum vpatch_state proven)
 
 static void watch_look_at_running(void)
 {
-	enum vpatch_state proven = vpatch_proven_target();
+	enum vpatch_state proven;
+
+	/* To ask all tasks is dear: once started, it is done now and then. */
+	if (watch.started && watch.phase == WATCH_RUNNING &&
+	    time_before(jiffies, watch.asked + VPATCH_ASK))
+		return;
+	watch.asked = jiffies;
+	proven = vpatch_proven_target();
 
 	if (watch.phase == WATCH_NONE) {
 		watch_adopt(proven);
@@ -464,7 +478,6 @@ void vpatch_watch_exit(void)
 	mutex_unlock(&watch.lock);
 	/* ... and nobody else queues the work. */
 	cancel_delayed_work_sync(&watch.work);
-	/* The host may just be writing a command. */
-	if (watch.looking)
-		msleep(VPATCH_GRACE_MS);
+	/* The host may just be writing a command, even if looking has ended. */
+	msleep(VPATCH_GRACE_MS);
 }

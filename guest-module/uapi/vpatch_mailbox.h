@@ -11,13 +11,13 @@
  * number as acknowledged (release). Numbers go up by one and skip 0.
  *
  * The module goes on looking for half a second after a transition. Then a
- * command stays where it is, and when the next transition comes in sight the
- * module refuses it unseen, with ESTALE.
+ * command stays where it is. When the next transition comes in sight, the
+ * module refuses what it has not taken yet unseen, with ESTALE.
  *
  * When the module is unloaded the page goes back to the guest's kernel. The
  * host writes only while it reads the magic, and 1 in @watching, and within
- * %VPATCH_GRACE_MS after it has read them; the module, if it was watching, lives
- * at least that much longer than the magic.
+ * %VPATCH_GRACE_MS from before it has read them; the module lives at least that
+ * much longer than the magic.
  *
  * All fields are little-endian and naturally aligned, with no hidden padding.
  * The host goes by version, size and features, and ignores what it does not
@@ -126,7 +126,7 @@ struct vpatch_guest_half {
  * @command:	VPATCH_COMMAND_*
  * @cpu:	for a retry: where, or %VPATCH_ANY_CPU
  * @switched:	tasks that the host has moved itself, in this transition
- * @last_pause_us: how long the guest was paused, in the last transition
+ * @last_pause_us: how long the guest was paused, in this transition
  * @text_size:	bytes of @text, at most %VPATCH_MAX_TEXT
  * @work:	address of klp_transition_work
  * @signals:	address of klp_signals_cnt
