@@ -52,6 +52,7 @@ void check_policy(fuzz::Input& input) {
   seen.mailbox = take_bool(input);
   seen.outstanding = take_bool(input);
   seen.may_pause = take_bool(input);
+  seen.next_pass_signals = take_bool(input);
   for (nanoseconds* time :
        {&seen.since_retry, &seen.since_resched, &seen.since_signal, &seen.since_pause}) {
     *time = take_bool(input) ? nanoseconds::max() : milliseconds(input.take<std::uint16_t>());
@@ -83,6 +84,11 @@ void check_policy(fuzz::Input& input) {
     require(!action.cpus.empty() && std::ranges::is_sorted(action.cpus));
   } else {
     require(seen.since_retry >= kRetryGap);
+  }
+  if (action.act == Act::retry && seen.next_pass_signals) {
+    require(std::ranges::none_of(seen.pending, [](const PendingView& task) {
+      return task.on_cpu || task.held.has_value();
+    }));
   }
   if (action.act == Act::signal) {
     require(std::ranges::any_of(seen.pending, [&](const PendingView& task) {

@@ -57,8 +57,8 @@ struct AssistedEnd {
 /// Watches the transitions of one livepatch from outside, and helps them to their end. The one
 /// implementation reads guest memory; tests put a fake in its place.
 ///
-/// Between begin() and finish() the guest's memory and monitor are its own: nobody else may use the
-/// GuestView, nor pause the domain.
+/// Between begin() and the end of finish() the guest's memory and monitor are its own: nobody else
+/// may use the GuestView, nor pause the domain.
 class Assistance {
  public:
   using Progress = std::function<void(std::string_view)>;
@@ -68,8 +68,11 @@ class Assistance {
   Assistance& operator=(const Assistance&) = delete;
   virtual ~Assistance() = default;
 
+  /// Gets ready what takes time, so that the next begin() takes none.
+  virtual void prepare(const std::stop_token& stop) = 0;
+
   /// To be called before the livepatch `patch` is loaded or disabled; returns once all is ready.
-  virtual void begin(const std::string& patch) = 0;
+  virtual void begin(const std::string& patch, const std::stop_token& stop) = 0;
 
   /// After that change: waits until no transition of the patch runs. An error means that the guest
   /// can no longer be watched; the transition goes on by itself then.

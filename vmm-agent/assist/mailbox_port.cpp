@@ -2,6 +2,7 @@
 #include "vmm-agent/assist/mailbox_port.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstddef>
 #include <cstring>
 #include <utility>
@@ -61,17 +62,23 @@ Result<MailboxPort> MailboxPort::open(GuestView& view) {
 }
 
 Result<void> MailboxPort::refresh() {
+  const auto before = std::chrono::steady_clock::now();
   auto seen = introspect::read_mailbox(view_->kernel().memory(), address_);
   if (!seen) {
     return fail(Outcome::unreachable, seen.error().what, kInstall);
   }
   seen_ = *std::move(seen);
-  read_ = std::chrono::steady_clock::now();
+  read_ = before;
   return {};
 }
 
 bool MailboxPort::outstanding() const {
   return seen_.acked != sequence_ && std::chrono::steady_clock::now() - sent_ < kGivenUp;
+}
+
+int MailboxPort::refused() const {
+  const bool late = seen_.result == -EAGAIN || seen_.result == -ESTALE;
+  return seen_.acked == sequence_ && seen_.result < 0 && !late ? -std::max(seen_.result, -4095) : 0;
 }
 
 Result<void> MailboxPort::retry(std::optional<std::uint32_t> cpu, const MailboxReport& report) {

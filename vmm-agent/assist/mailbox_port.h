@@ -36,6 +36,9 @@ class MailboxPort {
   /// The last command has been neither done nor refused; one that was not taken in a second is
   /// given up.
   bool outstanding() const;
+  /// The errno for which the last command was refused; 0 when it was not, or when it merely came
+  /// after the end of its transition.
+  int refused() const;
 
   /// Each gives the module a command; nothing is done while it does not listen. An error when it is
   /// gone.

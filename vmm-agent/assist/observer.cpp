@@ -117,11 +117,16 @@ std::string TransitionObserver::follow(const introspect::TransitionNow& now, Tim
 
 Result<void> TransitionObserver::look(TimePoint at, bool first_pass) {
   const std::int32_t target = followed_.target_state;
+  moved_ = unmoved_ = 0;
   introspect::LookOptions options;
-  options.wanted = [target](const Task& task) {
+  options.wanted = [&](const Task& task) {
+    if (!task.patch_state || *task.patch_state < 0) {
+      return false;
+    }
+    const bool moved = *task.patch_state == target;
+    ++(moved ? moved_ : unmoved_);
     // Without the flag: the kernel is about to give it, or the task is just moving.
-    return task.patch_pending && task.patch_state && *task.patch_state >= 0 &&
-           *task.patch_state != target;
+    return !moved && task.patch_pending;
   };
   auto look = introspect::look_at_stacks(view_.kernel(), options);
   if (!look) {

@@ -59,6 +59,9 @@ class TransitionObserver {
   std::string stage(introspect::GuestVirtAddr mutex_owner, const qmp::CallOptions& calls) const;
 
   std::vector<PendingSeen>& pending() { return pending_; }
+  /// At the last look: whether any task had moved, and whether all had, marked as pending or not.
+  bool any_moved() const { return moved_ > 0; }
+  bool all_moved() const { return moved_ > 0 && unmoved_ == 0; }
   /// Those pending now, those first that hold the transition up.
   PendingTasks pending_table() const;
   /// All who were pending in this transition, the longest first.
@@ -74,6 +77,7 @@ class TransitionObserver {
   std::string patch_;
   TimePoint forbidden_read_{};
   std::vector<introspect::ForbiddenFunction> forbidden_;
+  std::size_t moved_ = 0, unmoved_ = 0;
   std::vector<PendingSeen> pending_;
   std::vector<PendingSeen> gone_;  // the longest of those who have moved
   std::size_t gone_count_ = 0;

@@ -60,7 +60,12 @@ class Decision {
  private:
   const PendingView& task(std::size_t index) const { return seen_->pending[index]; }
 
+  /// A pass that leaves somebody behind and signals him is the kernel's own affair: a retry must
+  /// not bring it about before its time.
   bool may_retry() const {
+    if (seen_->next_pass_signals && !(running_.empty() && held_.empty())) {
+      return false;
+    }
     const milliseconds gap =
         seen_->retries < kEagerRetries
             ? kRetryGap

@@ -54,6 +54,8 @@ struct Observation {
   std::chrono::nanoseconds since_resched = std::chrono::nanoseconds::max();
   std::chrono::nanoseconds since_signal = std::chrono::nanoseconds::max();
   std::chrono::nanoseconds since_pause = std::chrono::nanoseconds::max();
+  /// The kernel's next pass signals all that it cannot move, as each 15th does.
+  bool next_pass_signals = false;
   std::uint32_t retries = 0;  ///< so far
   std::uint32_t signals = 0;
   std::uint32_t pauses = 0;  ///< in vain, one after the other

@@ -19,9 +19,21 @@ bool is_pending(const introspect::Task& task, std::int32_t target) {
          *task.patch_state >= 0;
 }
 
-/// Whether a CPU of the guest runs the task, as its registers showed.
+/// PF_VCPU: the task is the vCPU of a guest within the guest, and runs it. The registers of its CPU
+/// are then that inner guest's.
+constexpr std::uint64_t kRunsAGuest = 1;
+
+/// Whether what the task runs is known from the registers of its CPU.
 bool has_registers(const TaskStack& stack) {
-  return stack.activity == Activity::in_kernel || stack.activity == Activity::in_user;
+  return (stack.activity == Activity::in_kernel || stack.activity == Activity::in_user) &&
+         (stack.task.flags & kRunsAGuest) == 0;
+}
+
+/// The idle task of a CPU that is not online counts as running for ever, and is in nobody's way.
+bool is_offline(const introspect::Task& task, std::span<const introspect::Cpu> cpus) {
+  const auto cpu =
+      task.idle_of ? std::ranges::find(cpus, *task.idle_of, &introspect::Cpu::number) : cpus.end();
+  return cpu != cpus.end() && !cpu->online;
 }
 
 std::string whom(const introspect::Task& task) {
@@ -45,7 +57,7 @@ std::string forbids_all(const PausedGuest& guest, const ExpectedTransition& expe
     return "the task list is incomplete: " + guest.look.why;
   }
   for (const TaskStack& stack : guest.look.tasks) {
-    if (stack.task.on_cpu && !has_registers(stack)) {
+    if (stack.task.on_cpu && !has_registers(stack) && !is_offline(stack.task, guest.look.cpus)) {
       return fmt::format("what {} runs is not known", whom(stack.task));
     }
     for (const introspect::Frame& frame : stack.trace.frames) {
@@ -77,7 +89,8 @@ SwitchProof prove_switch(const PausedGuest& guest, const ExpectedTransition& exp
   }
   for (std::size_t index = 0; index < guest.look.tasks.size(); ++index) {
     const TaskStack& stack = guest.look.tasks[index];
-    if (!stack.task.on_cpu || !is_pending(stack.task, expected.target_state)) {
+    if (!stack.task.on_cpu || !has_registers(stack) ||
+        !is_pending(stack.task, expected.target_state)) {
       continue;
     }
     const introspect::Blocker* blocker = blocks[index];

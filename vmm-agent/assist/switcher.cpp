@@ -25,27 +25,27 @@ class Switcher {
            const qmp::CallOptions& calls)
       : view_(view), domain_(domain), request_(request), calls_(calls) {}
 
-  Result<SwitchOutcome> run(Guardian& guardian) {
-    if (auto allowed = look_before(); !allowed || !outcome_.refused.empty()) {
-      return allowed ? Result<SwitchOutcome>(std::move(outcome_))
-                     : std::unexpected(allowed.error());
+  SwitchOutcome run(Guardian& guardian) {
+    if (!look_before()) {
+      return std::move(outcome_);
     }
     auto pause = Pause::take(domain_, guardian, calls_);
     if (!pause) {
-      return std::unexpected(std::move(pause.error()));
-    }
-    if (!pause->ours()) {
-      outcome_.refused.emplace_back("somebody else has paused the guest");
+      outcome_.failed = std::move(pause.error());
       return std::move(outcome_);
     }
-    auto moved = move_tasks(*pause);
-    const auto lasted = pause->resume();
-    if (!lasted) {
-      return std::unexpected(lasted.error());
+    if (!pause->ours()) {
+      refuse("somebody else has paused the guest");
+      return std::move(outcome_);
     }
-    outcome_.pause = *lasted;
-    if (!moved) {
+    if (auto moved = move_tasks(*pause); !moved) {
       refuse(std::move(moved.error().what));
+    }
+    const auto lasted = pause->resume();
+    if (lasted) {
+      outcome_.pause = *lasted;
+    } else {
+      outcome_.failed = lasted.error();
     }
     name_stacks();
     return std::move(outcome_);
@@ -57,22 +57,22 @@ class Switcher {
     return false;
   }
 
-  /// What can be done before the guest stands still. Refusals are in outcome_.
-  Result<void> look_before() {
+  /// What can be done before the guest stands still; whether it is worth a pause.
+  bool look_before() {
     const auto start = steady_clock::now();
     auto look = introspect::look_at_stacks(view_.kernel(), {});
     if (!look) {
-      return std::unexpected(from_introspect(look.error()));
+      return refuse(look.error().what);
     }
     before_ = *std::move(look);
     const auto took = steady_clock::now() - start;
     if (took > request_.max_pause) {
-      refuse(fmt::format("a look at {} tasks takes {} ms, longer than a pause may",
-                         before_.tasks.size(),
-                         duration_cast<std::chrono::milliseconds>(took).count()));
-      return {};
+      return refuse(fmt::format("a look at {} tasks takes {} ms, longer than a pause may",
+                                before_.tasks.size(),
+                                duration_cast<std::chrono::milliseconds>(took).count()));
     }
-    return not_migrating();
+    const auto fit = not_migrating();
+    return fit ? outcome_.refused.empty() : refuse(fit.error().what);
   }
 
   Result<void> not_migrating() {
@@ -106,19 +106,23 @@ class Switcher {
     const SwitchProof proof =
         request_.prove({now_, *livepatch, request_.unsafe}, request_.expected);
     note(proof);
-    // A migration that began before the pause goes on in it.
     if (proof.tasks.empty()) {
       return {};
     }
+    // A migration that began before the pause goes on in it.
     if (auto checked = not_migrating(); !checked || !outcome_.refused.empty()) {
       return checked;
     }
+    const auto state = domain_.run_state(calls_);
+    if (!state || *state != RunState::paused) {
+      return fail(Outcome::refused, "somebody else has resumed the guest");
+    }
     for (const std::size_t task : proof.tasks) {
-      if (pause.held_for() >= request_.max_pause || !pause.within_limit()) {
+      if (pause.held_for() >= request_.max_pause) {
         refuse("the pause took too long");
         return {};
       }
-      if (auto written = write(now_.tasks[task].task); !written) {
+      if (auto written = write(now_.tasks[task].task, pause); !written) {
         return written;
       }
       moved_.push_back(task);
@@ -137,17 +141,28 @@ class Switcher {
   }
 
   /// In the order of the kernel: a task whose flag is gone and whose state is not set yet is still
-  /// pending to it.
-  Result<void> write(const introspect::Task& task) {
+  /// pending to it. Wholly, or not at all.
+  Result<void> write(const introspect::Task& task, const Pause& pause) {
     const introspect::TaskLayout& layout = view_.kernel().layouts().tasks;
+    const auto flags_at = introspect::member_at(task.address, layout.thread_flags);
     const std::uint64_t flags = task.thread_flags & ~(std::uint64_t{1} << layout.patch_pending_bit);
-    if (auto done = view_.write(introspect::member_at(task.address, layout.thread_flags),
-                                std::as_bytes(std::span(&flags, 1)));
-        !done) {
+    if (auto done = write_word(flags_at, flags, pause); !done) {
       return done;
     }
-    return view_.write(introspect::member_at(task.address, layout.patch_state.value_or(0)),
-                       std::as_bytes(std::span(&request_.expected.target_state, 1)));
+    auto done = write_word(introspect::member_at(task.address, layout.patch_state.value_or(0)),
+                           request_.expected.target_state, pause);
+    if (!done && pause.within_limit()) {
+      static_cast<void>(write_word(flags_at, task.thread_flags, pause));
+    }
+    return done;
+  }
+
+  template <class Word>
+  Result<void> write_word(introspect::GuestVirtAddr address, Word word, const Pause& pause) {
+    if (!pause.within_limit()) {
+      return fail(Outcome::refused, "the pause took too long");
+    }
+    return view_.write(address, std::as_bytes(std::span(&word, 1)));
   }
 
   void name_stacks() {
@@ -176,9 +191,8 @@ class Switcher {
 
 }  // namespace
 
-Result<SwitchOutcome> pause_and_switch(GuestView& view, Domain& domain, Guardian& guardian,
-                                       const SwitchRequest& request,
-                                       const qmp::CallOptions& calls) {
+SwitchOutcome pause_and_switch(GuestView& view, Domain& domain, Guardian& guardian,
+                               const SwitchRequest& request, const qmp::CallOptions& calls) {
   return Switcher(view, domain, request, calls).run(guardian);
 }
 

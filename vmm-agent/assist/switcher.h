@@ -31,16 +31,17 @@ struct SwitchOutcome {
   std::vector<std::string> refused;  ///< why not the others, or none
   /// Of the pause; nothing when the guest was not paused, or not by this call.
   std::optional<std::chrono::microseconds> pause;
+  /// The guest could not be paused; or, with Outcome::failed_needs_look, not be resumed.
+  std::optional<Error> failed;
 };
 
 /// Pauses the guest, proves which of its running tasks may be moved, and moves those: clears
 /// TIF_PATCH_PENDING and writes task_struct.patch_state, in the kernel's order. Sleeping tasks are
 /// looked at before the pause. All checks fail closed, and past `max_pause` nothing is written.
 ///
-/// Not done to a guest that is being migrated, to which what is written might be lost.
-/// Outcome::failed_needs_look when the guest could not be resumed, other errors when it could not
-/// be looked at or paused; it runs on then.
-Result<SwitchOutcome> pause_and_switch(GuestView& view, Domain& domain, Guardian& guardian,
-                                       const SwitchRequest& request, const qmp::CallOptions& calls);
+/// Not done to a guest that is being migrated, to which what is written might be lost, nor in a
+/// pause that somebody else has ended meanwhile.
+SwitchOutcome pause_and_switch(GuestView& view, Domain& domain, Guardian& guardian,
+                               const SwitchRequest& request, const qmp::CallOptions& calls);
 
 }  // namespace vpatch

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <exception>
+#include <iterator>
+#include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
@@ -35,6 +37,8 @@ constexpr milliseconds kLookPatience{5000};
 /// The guardian takes vpatch for hung after a pause that long: far above any that is meant.
 constexpr milliseconds kGuardianLimit{1000};
 constexpr milliseconds kProgressEach{100};
+/// SIGNALS_TIMEOUT of kernel/livepatch/transition.c.
+constexpr std::uint32_t kSignalsTimeout = 15;
 
 std::string report_line(const PendingTask& task) {
   return fmt::format("{} {} {} {} ms {}\n", task.tid, task.name,
@@ -59,17 +63,26 @@ TransitionAssist::~TransitionAssist() {
   finish();
 }
 
-void TransitionAssist::begin(const std::string& patch) {
+void TransitionAssist::prepare(const std::stop_token& stop) {
+  if (!prepared_) {
+    record_ = {};
+    stop_ = stop;
+    get_ready();
+    prepared_ = true;
+  }
+}
+
+void TransitionAssist::begin(const std::string& patch, const std::stop_token& stop) {
   finish();
+  prepare(stop);
+  prepared_ = false;
   patch_ = patch;
-  record_ = {};
   told_ = {};
-  prepare();
-  thread_ = std::jthread([this](const std::stop_token& stop) { work(stop); });
+  thread_ = std::jthread([this](const std::stop_token& ended) { work(ended); });
 }
 
 /// Gets ready all that would take time later.
-void TransitionAssist::prepare() {
+void TransitionAssist::get_ready() {
   // Blockers are told by name: this reads the symbols before they are needed.
   static_cast<void>(setup_.view.kernel().names().kallsyms());
   mailbox_.reset();
@@ -100,10 +113,8 @@ void TransitionAssist::prepare() {
 }
 
 void TransitionAssist::note(std::string id, std::string text, std::string hint) {
-  AssistNote one{std::move(id), std::move(text), std::move(hint)};
-  if (std::ranges::find(record_.notes, one) == record_.notes.end()) {
-    record_.notes.push_back(std::move(one));
-  }
+  std::erase_if(record_.notes, [&](const AssistNote& one) { return one.id == id; });
+  record_.notes.push_back({std::move(id), std::move(text), std::move(hint)});
 }
 
 void TransitionAssist::tell(std::string_view kind, boost::json::object detail) const {
@@ -127,6 +138,7 @@ void TransitionAssist::work(const std::stop_token& stop) {
 
 /// Looks again and again until it is to stop, or the guest can no longer be looked at.
 Error TransitionAssist::watch(const std::stop_token& stop) {
+  stop_ = stop;
   auto last_good = steady_clock::now();
   std::mutex mutex;
   std::condition_variable_any wake;
@@ -136,7 +148,8 @@ Error TransitionAssist::watch(const std::stop_token& stop) {
     if (running) {
       last_good = at;
       publish(*running, at);
-    } else if (at - last_good >= kLookPatience) {
+    } else if (at - last_good >= kLookPatience ||
+               running.error().outcome == Outcome::failed_needs_look) {
       return running.error();
     }
     std::unique_lock lock(mutex);
@@ -162,6 +175,9 @@ Result<bool> TransitionAssist::look(TimePoint at) {
   if (!now) {
     return std::unexpected(now.error());
   }
+  if (now->patch.value() != 0 && now->target_state < 0) {
+    return running_;  // the kernel is setting it up, or taking it down
+  }
   const bool ours = now->patch.value() != 0 && observer_.follow(*now, at) == patch_;
   if (!ours) {
     if (running_) {
@@ -177,13 +193,15 @@ Result<bool> TransitionAssist::look(TimePoint at) {
   if (auto looked = observer_.look(at, first_pass_); !looked) {
     return std::unexpected(std::move(looked.error()));
   }
-  // Nobody is pending yet: the kernel is setting it up.
-  setting_up_ = setting_up_ && first_pass_ && observer_.pending().empty();
+  // Nobody is pending yet, nor has moved: the kernel is setting it up.
+  setting_up_ = setting_up_ && first_pass_ && observer_.pending().empty() && !observer_.any_moved();
   if (setting_up_) {
     started_ = at;
   }
   explain(*now, at);
-  perform(decide(observe(*now, at), setup_.options), *now);
+  if (auto done = perform(decide(observe(*now, at), setup_.options), *now); !done) {
+    return std::unexpected(std::move(done.error()));
+  }
   return true;
 }
 
@@ -234,7 +252,7 @@ void TransitionAssist::end(TimePoint at) {
 
 /// Who holds it up, for people: costs host time only, and only where it lasts.
 void TransitionAssist::explain(const introspect::TransitionNow& now, TimePoint at) {
-  const bool moved = observer_.pending().empty();
+  const bool moved = observer_.all_moved();
   if (!moved) {
     all_moved_ = {};
   } else if (all_moved_ == TimePoint()) {
@@ -257,30 +275,35 @@ Observation TransitionAssist::observe(const introspect::TransitionNow& now, Time
       note("guest-module-lost", "the rest goes at the kernel's own pace: " + read.error().what,
            read.error().hint);
       mailbox_.reset();
+    } else if (const int why = mailbox_->refused(); why != 0) {
+      note("guest-module-refused",
+           "vpatch_guest refused a command: " + std::generic_category().message(why));
     }
   }
   const auto since = [at](TimePoint then) {
     return then == TimePoint() ? nanoseconds::max() : duration_cast<nanoseconds>(at - then);
   };
-  Observation seen{.kernel_at_work = now.mutex_owner.value() != 0,
-                   .pending = {},
-                   .mailbox = mailbox_ && mailbox_->listens(),
-                   .outstanding = mailbox_ && mailbox_->outstanding(),
-                   .since_retry = since(std::max(retried_, signalled_)),
-                   .since_resched = since(rescheduled_),
-                   .since_signal = since(signalled_),
-                   .since_pause = since(paused_),
-                   .retries = retries_,
-                   .signals = signals_,
-                   .pauses = pauses_in_vain_,
-                   .may_pause = guardian_.has_value()};
+  Observation seen{
+      .kernel_at_work = now.mutex_owner.value() != 0,
+      .pending = {},
+      .mailbox = mailbox_ && mailbox_->listens(),
+      .outstanding = mailbox_ && mailbox_->outstanding(),
+      .since_retry = since(std::max(retried_, signalled_)),
+      .since_resched = since(rescheduled_),
+      .since_signal = since(signalled_),
+      .since_pause = since(paused_),
+      .next_pass_signals = now.signals_count != 0 && now.signals_count % kSignalsTimeout == 0,
+      .retries = retries_,
+      .signals = signals_,
+      .pauses = pauses_in_vain_,
+      .may_pause = guardian_.has_value()};
   for (const PendingSeen& one : observer_.pending()) {
     seen.pending.push_back(one.view(at));
   }
   return seen;
 }
 
-void TransitionAssist::perform(const Action& action, const introspect::TransitionNow& now) {
+Result<void> TransitionAssist::perform(const Action& action, const introspect::TransitionNow& now) {
   switch (action.act) {
     case Act::wait:
       if (mailbox_ && mailbox_->listens() && !mailbox_->outstanding() && explained_ > reported_) {
@@ -293,9 +316,9 @@ void TransitionAssist::perform(const Action& action, const introspect::Transitio
       ask_guest(action);
       break;
     case Act::pause_and_switch:
-      switch_tasks(now);
-      break;
+      return switch_tasks(now);
   }
+  return {};
 }
 
 void TransitionAssist::ask_guest(const Action& action) {
@@ -329,39 +352,50 @@ void TransitionAssist::ask_guest(const Action& action) {
   }
 }
 
-void TransitionAssist::switch_tasks(const introspect::TransitionNow& now) {
+Result<void> TransitionAssist::switch_tasks(const introspect::TransitionNow& now) {
   const SwitchRequest request{.expected = {now.patch, now.target_state},
                               .max_pause = setup_.options.max_pause,
                               .unsafe = unsafe_,
                               .prove = setup_.prove};
-  auto outcome = pause_and_switch(setup_.view, setup_.domain, *guardian_, request, calls());
+  SwitchOutcome outcome =
+      pause_and_switch(setup_.view, setup_.domain, *guardian_, request, calls());
   paused_ = steady_clock::now();
-  if (!outcome) {
-    note("no-switch", "a pause failed: " + outcome.error().what, outcome.error().hint);
-    guardian_.reset();
-    return;
-  }
-  if (outcome->pause) {
+  if (outcome.pause) {
     ++record_.pauses;
-    record_.paused += *outcome->pause;
-    record_.longest_pause = std::max(record_.longest_pause, *outcome->pause);
-    paused_for_ += *outcome->pause;
+    record_.paused += *outcome.pause;
+    record_.longest_pause = std::max(record_.longest_pause, *outcome.pause);
+    paused_for_ += *outcome.pause;
   }
-  pauses_in_vain_ = outcome->switched.empty() ? pauses_in_vain_ + 1 : 0;
-  switched_ += static_cast<std::uint32_t>(outcome->switched.size());
+  pauses_in_vain_ = outcome.switched.empty() ? pauses_in_vain_ + 1 : 0;
+  switched_ += static_cast<std::uint32_t>(outcome.switched.size());
+  tell_of_switch(outcome);
+  if (!outcome.switched.empty()) {
+    std::erase_if(record_.notes, [](const AssistNote& one) { return one.id == "switch-refused"; });
+  } else if (!outcome.refused.empty()) {
+    note("switch-refused", "a busy task was not moved: " + outcome.refused.front());
+  }
+  std::ranges::move(outcome.switched, std::back_inserter(record_.switched));
+  if (outcome.failed) {
+    // A guest that stands still is left to the guardian, which goes on trying.
+    guardian_.reset();
+    note("no-switch", "a pause failed: " + outcome.failed->what, outcome.failed->hint);
+    if (outcome.failed->outcome == Outcome::failed_needs_look) {
+      return std::unexpected(*std::move(outcome.failed));
+    }
+  }
+  return {};
+}
+
+void TransitionAssist::tell_of_switch(const SwitchOutcome& outcome) const {
   boost::json::array switched;
-  for (SwitchedTask& task : outcome->switched) {
+  for (const SwitchedTask& task : outcome.switched) {
     switched.push_back(
         {{"tid", task.tid}, {"name", task.name}, {"stack", json_strings(task.stack)}});
-    record_.switched.push_back(std::move(task));
   }
   tell("switch", {{"patch", patch_},
-                  {"pause_us", outcome->pause.value_or(microseconds(0)).count()},
+                  {"pause_us", outcome.pause.value_or(microseconds(0)).count()},
                   {"switched", std::move(switched)},
-                  {"refused", json_strings(outcome->refused)}});
-  if (!outcome->refused.empty()) {
-    note("switch-refused", "a busy task was not moved: " + outcome->refused.front());
-  }
+                  {"refused", json_strings(outcome.refused)}});
 }
 
 MailboxReport TransitionAssist::report() const {

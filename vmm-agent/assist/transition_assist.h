@@ -42,7 +42,8 @@ class TransitionAssist final : public Assistance {
   explicit TransitionAssist(AssistSetup setup);
   ~TransitionAssist() override;
 
-  void begin(const std::string& patch) override;
+  void prepare(const std::stop_token& stop) override;
+  void begin(const std::string& patch, const std::stop_token& stop) override;
   Result<AssistedEnd> await(std::chrono::milliseconds limit, const std::stop_token& stop,
                             const Progress& progress) override;
   TransitionRecord finish() override;
@@ -61,7 +62,7 @@ class TransitionAssist final : public Assistance {
     std::optional<Error> failed;
   };
 
-  void prepare();
+  void get_ready();
   void work(const std::stop_token& stop);
   Error watch(const std::stop_token& stop);
   Result<bool> look(TimePoint at);
@@ -70,16 +71,18 @@ class TransitionAssist final : public Assistance {
   void end(TimePoint at);
   void explain(const introspect::TransitionNow& now, TimePoint at);
   Observation observe(const introspect::TransitionNow& now, TimePoint at);
-  void perform(const Action& action, const introspect::TransitionNow& now);
+  Result<void> perform(const Action& action, const introspect::TransitionNow& now);
   void ask_guest(const Action& action);
-  void switch_tasks(const introspect::TransitionNow& now);
+  Result<void> switch_tasks(const introspect::TransitionNow& now);
+  void tell_of_switch(const SwitchOutcome& outcome) const;
   void send_report();
   MailboxReport report() const;
+  /// Takes the place of an earlier note of that id.
   void note(std::string id, std::string text, std::string hint = {});
   void tell(std::string_view kind, boost::json::object detail) const;
   void publish(bool running, TimePoint at);
   std::chrono::milliseconds pace(TimePoint at) const;
-  qmp::CallOptions calls() const { return {setup_.call_timeout, {}}; }
+  qmp::CallOptions calls() const { return {setup_.call_timeout, stop_}; }
 
   AssistSetup setup_;
   std::string patch_;
@@ -90,6 +93,8 @@ class TransitionAssist final : public Assistance {
   std::optional<Guardian> guardian_;
   std::vector<introspect::VirtRange> unsafe_;
   TransitionRecord record_;
+  std::stop_token stop_;  // of the caller while it prepares, then of the thread
+  bool prepared_ = false;
   bool running_ = false;
   bool setting_up_ = false;
   bool first_pass_ = false;

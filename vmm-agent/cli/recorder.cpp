@@ -9,15 +9,13 @@ void Recorder::begin(OperationStart start) {
   start.vpatch_version = VPATCH_VERSION;
   const std::scoped_lock lock(mutex_);
   auto journal = Journal::open(Journal::path());
-  if (!journal) {
-    failed(journal.error());
-    return;
-  }
-  journal_ = *std::move(journal);
-  if (auto begun = journal_->begin(start)) {
+  auto begun = journal ? journal->begin(start) : std::unexpected(journal.error());
+  if (begun) {
+    journal_ = *std::move(journal);
     operation_ = *begun;
   } else {
-    failed(begun.error());
+    failed_ = begun.error();
+    warn();
   }
 }
 
@@ -25,7 +23,8 @@ void Recorder::event(std::string_view kind, const boost::json::object& detail) {
   const std::scoped_lock lock(mutex_);
   if (journal_) {
     if (auto done = journal_->event(operation_, kind, detail); !done) {
-      failed(done.error());
+      failed_ = done.error();
+      journal_.reset();
     }
   }
 }
@@ -56,15 +55,18 @@ void Recorder::end(const Report& report, const std::string& guest_release) {
   const std::scoped_lock lock(mutex_);
   if (journal_) {
     if (auto done = journal_->end(operation_, end); !done) {
-      failed(done.error());
+      failed_ = done.error();
     }
   }
+  warn();
 }
 
-void Recorder::failed(const Error& error) {
-  journal_.reset();
-  reporter_.warning("this is not written in the journal: " + error.what +
-                    (error.hint.empty() ? "" : " " + error.hint));
+void Recorder::warn() {
+  if (failed_) {
+    reporter_.warning("this is not written in the journal: " + failed_->what +
+                      (failed_->hint.empty() ? "" : " " + failed_->hint));
+    failed_.reset();
+  }
 }
 
 }  // namespace vpatch

@@ -14,7 +14,7 @@ namespace vpatch {
 
 /// One operation's entry in the journal. A journal that fails is told of once, as a warning, and
 /// then done without: it never keeps a guest from being mended. event() may be called from any
-/// thread, the rest from one.
+/// thread, the rest from the reporter's.
 class Recorder {
  public:
   explicit Recorder(Reporter& reporter) : reporter_(reporter) {}
@@ -26,11 +26,12 @@ class Recorder {
   void end(const Report& report, const std::string& guest_release);
 
  private:
-  void failed(const Error& error);
+  void warn();
 
   Reporter& reporter_;
   std::mutex mutex_;
   std::optional<Journal> journal_;
+  std::optional<Error> failed_;  // to be told of
   OperationId operation_{};
 };
 

@@ -89,7 +89,8 @@ LibvirtStopWatch::~LibvirtStopWatch() {
 
 void LibvirtStopWatch::forget() {
   const std::scoped_lock lock(state_->mutex);
-  state_->times = {};
+  state_->times = StopTimes(std::chrono::duration_cast<std::chrono::microseconds>(
+      std::chrono::system_clock::now().time_since_epoch()));
 }
 
 Result<std::chrono::microseconds> LibvirtStopWatch::stopped_for(const qmp::CallOptions& options) {

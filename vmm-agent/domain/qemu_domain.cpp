@@ -94,7 +94,7 @@ class QemuDomain final : public Domain {
 
   void watch_stops(const qmp::CallOptions&) override {
     monitor_->take_events();
-    stops_ = {};
+    stops_ = StopTimes();
   }
 
   Result<std::chrono::microseconds> stopped_for(const qmp::CallOptions& options) override {

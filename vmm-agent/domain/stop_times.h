@@ -10,8 +10,15 @@ namespace vpatch {
 /// How long a VM stood still, by the STOP and RESUME events of its monitor and QEMU's own stamps.
 class StopTimes {
  public:
+  /// Events that QEMU has stamped earlier than `since`, since the Unix epoch, are of an earlier
+  /// pause and came late.
+  explicit StopTimes(std::chrono::microseconds since = {}) : since_(since) {}
+
   /// To be told all events in order. `stamp` is since the Unix epoch, zero where QEMU had none.
   void note(std::string_view event, std::chrono::microseconds stamp) {
+    if (stamp.count() > 0 && stamp < since_) {
+      return;
+    }
     if (event == "STOP") {
       stopped_ = stamp;
       resumed_.reset();
@@ -33,6 +40,7 @@ class StopTimes {
   }
 
  private:
+  std::chrono::microseconds since_;
   std::optional<std::chrono::microseconds> stopped_;
   std::optional<std::chrono::microseconds> resumed_;
 };

@@ -152,6 +152,9 @@ class Apply {
     if (context_.introspection == nullptr) {
       return give_up_waiting("guest memory cannot be read, so nothing is known of its tasks");
     }
+    if (context_.assistance != nullptr) {
+      context_.assistance->prepare(context_.stop);
+    }
     const auto start = context_.clock.now();
     for (;;) {
       auto forecast = context_.introspection->forecast(file_, context_.interruptible());

@@ -91,7 +91,7 @@ std::string held_up_by(const TransitionEnd& end) {
 
 void begin_assistance(Context& context, const std::string& patch) {
   if (context.assistance != nullptr) {
-    context.assistance->begin(patch);
+    context.assistance->begin(patch, context.stop);
   }
 }
 
@@ -136,8 +136,10 @@ Result<TransitionEnd> await_transition(Context& context, const std::string& patc
       return given_up(context, patch, *assisted);
     }
     if (!assisted) {
-      context.reporter.warning("guest memory cannot be read any more, the guest agent is asked: " +
-                               assisted.error().what);
+      context.reporter.warning(
+          "the transition is no longer watched from outside, the guest agent is asked: " +
+          assisted.error().what + (assisted.error().hint.empty() ? "" : " ") +
+          assisted.error().hint);
     }
   }
   TransitionEnd end;

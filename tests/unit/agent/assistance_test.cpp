@@ -30,7 +30,10 @@ class FakeAssistance final : public Assistance {
   std::deque<Result<AssistedEnd>> ends;  ///< of the next waits; ended, when there is none left
   TransitionRecord record{.seen = true, .lasted = milliseconds(12)};
 
-  void begin(const std::string& patch) override { calls_.push_back("begin " + patch); }
+  void prepare(const std::stop_token&) override { calls_.emplace_back("prepare"); }
+  void begin(const std::string& patch, const std::stop_token&) override {
+    calls_.push_back("begin " + patch);
+  }
   Result<AssistedEnd> await(milliseconds, const std::stop_token&,
                             const Progress& progress) override {
     calls_.emplace_back("await");

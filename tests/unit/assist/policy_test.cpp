@@ -97,6 +97,12 @@ std::vector<Row> rows() {
             }),
        kRetry},
 
+      {"RetryThatWouldSignalABusyTask",
+       with(seen({running(TaskKind::kthread, 1)}), [](auto& o) { o.next_pass_signals = true; }),
+       kWait},
+      {"RetryThatWouldSignalNobody",
+       with(seen({sleeper()}), [](auto& o) { o.next_pass_signals = true; }), kRetry},
+
       // What only watches, and what keeps anyone from acting.
       {"OffOnlyWatches", seen(), kWait, off},
       {"OffNeverPauses", seen({running(TaskKind::kthread, 0, kLong, 9)}), kWait, off},

@@ -144,6 +144,19 @@ TEST_F(Proof, RefusesAnUnreliableStack) {
   EXPECT_THAT(proof.refused, SizeIs(1));
 }
 
+TEST_F(Proof, IsNotKeptFromItByTheIdleTaskOfAnOfflineCpu) {
+  TaskStack idle = busy(0);
+  idle.task.idle_of = 5;
+  idle.activity = Activity::running;
+  look.tasks.push_back(idle);
+  introspect::Cpu cpu;
+  cpu.number = 5;
+  look.cpus.push_back(cpu);
+  EXPECT_THAT(prove().tasks, ElementsAre(0));
+  look.cpus.back().online = true;
+  EXPECT_THAT(prove().tasks, IsEmpty());
+}
+
 struct ForbidsAll {
   std::string name;
   std::function<void(introspect::Look&, introspect::LivepatchState&, std::vector<VirtRange>&)>
@@ -181,6 +194,12 @@ INSTANTIATE_TEST_SUITE_P(
                    "incomplete"},
         ForbidsAll{"ATaskRunsThatNoRegistersTellOf",
                    [](auto& look, auto&, auto&) { look.tasks[2].activity = Activity::running; },
+                   "what busy (9) runs"},
+        ForbidsAll{"ATaskRunsAGuestOfItsOwn",
+                   [](auto& look, auto&, auto&) {
+                     look.tasks[2].activity = Activity::in_user;
+                     look.tasks[2].task.flags = 1;
+                   },
                    "what busy (9) runs"},
         ForbidsAll{"LivepatchCodeOnASleepersStack",
                    [](auto& look, auto&, auto&) {

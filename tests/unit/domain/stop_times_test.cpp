@@ -31,6 +31,16 @@ TEST(StopTimes, AreOfTheNewestStop) {
   EXPECT_EQ(times.length(), microseconds(7));
 }
 
+TEST(StopTimes, LeaveOutEventsOfAnEarlierPause) {
+  StopTimes times(std::chrono::microseconds(500));
+  times.note("STOP", std::chrono::microseconds(100));
+  times.note("RESUME", std::chrono::microseconds(200));
+  EXPECT_FALSE(times.complete());
+  times.note("STOP", std::chrono::microseconds(600));
+  times.note("RESUME", std::chrono::microseconds(650));
+  EXPECT_EQ(times.length(), std::chrono::microseconds(50));
+}
+
 TEST(StopTimes, NeedAStopFirst) {
   StopTimes times;
   times.note("RESUME", microseconds(150));
