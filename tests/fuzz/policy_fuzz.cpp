@@ -38,6 +38,7 @@ PendingView take_task(fuzz::Input& input) {
   }
   task.interruptible = take_bool(input);
   task.pending_for = milliseconds(input.take<std::uint16_t>());
+  task.running_for = milliseconds(input.take<std::uint16_t>());
   task.kicks = input.take<std::uint8_t>();
   return task;
 }
@@ -75,7 +76,7 @@ void check_policy(fuzz::Input& input) {
     require(options.mode == AssistMode::full && seen.may_pause && !action.tasks.empty());
     for (const std::size_t index : action.tasks) {
       require(seen.pending[index].kind != TaskKind::idle &&
-              seen.pending[index].pending_for >= options.switch_after);
+              seen.pending[index].running_for >= options.switch_after);
     }
     return;
   }

@@ -80,6 +80,7 @@ PendingView PendingSeen::view(TimePoint now) const {
           .held = sleeps ? reason : std::nullopt,
           .interruptible = sleeps && (task.state & kInterruptible) != 0,
           .pending_for = now - first,
+          .running_for = on_cpu ? now - running_since : std::chrono::nanoseconds(0),
           .kicks = kicks};
 }
 
@@ -135,7 +136,7 @@ Result<void> TransitionObserver::look(TimePoint at, bool first_pass) {
   auto seen = merge(std::move(look->tasks), at);
   if (first_pass) {
     for (PendingSeen& one : seen) {
-      one.first = at;
+      one.first = one.running_since = at;
     }
   }
   remember_gone(pending_, seen);
@@ -154,10 +155,11 @@ std::vector<PendingSeen> TransitionObserver::merge(std::vector<TaskStack> tasks,
     const auto known = before.find(tasks[index].task.address.value());
     if (known != before.end() && same_task(known->second->task, tasks[index].task)) {
       one.first = known->second->first;
-      one.kicks = known->second->kicks;
+      one.running_since = known->second->on_cpu ? known->second->running_since : at;
+      one.kicks = known->second->on_cpu ? known->second->kicks : 0;
       one.stack = known->second->stack;
     } else {
-      one.first = at;
+      one.first = one.running_since = at;
     }
     one.last = at;
     one.on_cpu = tasks[index].activity != introspect::Activity::asleep;

@@ -28,6 +28,7 @@ struct PendingSeen {
   std::string why{};                                ///< the same for people
   std::vector<std::string> stack{};  ///< innermost first; named only where it stays pending
   TimePoint first{}, last{};         ///< when it was first and last seen pending
+  TimePoint running_since{};         ///< while on_cpu
   std::uint32_t kicks = 0;
 
   TaskKind kind() const;

@@ -82,7 +82,7 @@ class Decision {
       std::ranges::copy_if(running_, std::back_inserter(tasks), [&](std::size_t index) {
         // An idle CPU wakes up when it is told to.
         return task(index).kind != TaskKind::idle &&
-               task(index).pending_for >= options_->switch_after;
+               task(index).running_for >= options_->switch_after;
       });
     }
     return tasks;

@@ -41,6 +41,7 @@ struct PendingView {
   std::optional<introspect::BlockReason> held{};
   bool interruptible = false;  ///< its sleep ends with a signal, or a wake-up of a kernel thread
   std::chrono::nanoseconds pending_for{0};  ///< since it was first seen
+  std::chrono::nanoseconds running_for{0};  ///< since it was first seen running, without a sleep
   std::uint32_t kicks = 0;                  ///< rescheds and retries aimed at it while it ran
 };
 

@@ -44,9 +44,14 @@ PendingView held(BlockReason reason, bool interruptible, milliseconds pending_fo
           .interruptible = interruptible,
           .pending_for = pending_for};
 }
-PendingView running(TaskKind kind, std::uint32_t cpu, milliseconds pending_for = {},
+PendingView running(TaskKind kind, std::uint32_t cpu, milliseconds running_for = {},
                     std::uint32_t kicks = 0) {
-  return {.kind = kind, .on_cpu = true, .cpu = cpu, .pending_for = pending_for, .kicks = kicks};
+  return {.kind = kind,
+          .on_cpu = true,
+          .cpu = cpu,
+          .pending_for = kLong,
+          .running_for = running_for,
+          .kicks = kicks};
 }
 
 const Action kWait{};
