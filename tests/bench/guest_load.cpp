@@ -23,8 +23,8 @@
 namespace {
 
 constexpr int kThreadsEach = 100;  // tasks of one process of the storm
-constexpr int kRestless = 64;      // every so manyth task of the storm never rests
-constexpr int kBurst = 64;         // system calls of each kind between two naps
+constexpr int kRestless = 250;     // every so manyth task of the storm never rests
+constexpr int kBurst = 16;         // system calls of each kind between two naps
 
 const char* file = "";
 int null_file = -1;
@@ -88,8 +88,8 @@ void short_calls() {
   for (;;) {
     short_calls();
     if (task % kRestless != 0) {
-      // From 0.5 to 1 s, so that they do not all wake up together.
-      usleep(static_cast<useconds_t>(500'000 + (task % 100) * 5'000));
+      // From 1 to 2 s, so that they do not all wake up together.
+      usleep(static_cast<useconds_t>(1'000'000 + (task % 100) * 10'000));
     }
   }
 }

@@ -76,7 +76,7 @@ void TransitionGuest::start_load(const Scenario& scenario) {
 
 void TransitionGuest::end_load(const Scenario& scenario) {
   if (!load_group_.empty()) {
-    vm_.guest("kill -KILL -- -" + load_group_);
+    vm_.guest("kill -KILL -" + load_group_);
     load_group_.clear();
   }
   if (!scenario.let_go.empty()) {
@@ -130,7 +130,7 @@ Transition TransitionGuest::unpatch(const Scenario& scenario, Side side) {
 
 Transition TransitionGuest::change(const std::string& verb, const std::string& what,
                                    const Scenario& scenario, Side side, Direction direction) {
-  std::vector<std::string> arguments = {"--json", "--on-stall", "wait"};
+  std::vector<std::string> arguments = {"--json", "--on-stall", "wait", "--agent-timeout", "60s"};
   if (side == Side::stock) {
     const std::string limit = fmt::format("{}s", scenario.limit.count());
     arguments.insert(arguments.end(), {"--assist", "off", "--timeout", limit});
