@@ -64,7 +64,7 @@ bool names_blocker(const boost::json::object& answer) {
 TransitionGuest::TransitionGuest(const std::string& kernel)
     : vm_("vpatch-bench-transition-" + kernel, {"--memory", kMemoryMib}) {
   vm_.deliver(VPATCH_GUEST_LOAD, kLoad);
-  vm_.guest(fmt::format("chmod +x {}", kLoad));
+  vm_.guest(fmt::format("chmod +x {} && /sbin/insmod /lib/modules/vpatch/vpatch_target.ko", kLoad));
   read_log();
 }
 

@@ -8,9 +8,12 @@ namespace {
 
 using std::chrono::seconds;
 
-// Commands for the target module's control file, in $c.
+// Commands for the target module's control file, in $c; wait_for waits 20 s for a word in its
+// state.
 const std::string kTarget =
-    "c=/sys/kernel/vpatch_target/control; s=/sys/kernel/vpatch_target/state; ";
+    "c=/sys/kernel/vpatch_target/control; s=/sys/kernel/vpatch_target/state; "
+    "wait_for() { n=0; until grep -q $1 $s; do n=$((n + 1)); [ $n -lt 200 ] || exit 1; "
+    "sleep 0.1; done; }; ";
 const std::string kRelease = kTarget + "echo release >$c; ";
 
 constexpr Bars kNoPause{.no_pause = true};
@@ -51,13 +54,12 @@ Scenario tasks_asleep() {
   constexpr const char* kEnter =
       "grep -q sleeping=8 $s || { echo release >$c; for i in 1 2 3 4 5 6 7 8; do "
       "(echo sleep >$c) </dev/null >/dev/null 2>&1 & done; "
-      "until grep -q sleeping=8 $s; do sleep 0.1; done; }";
+      "wait_for sleeping=8; }";
   return asleep("S4", kTarget + kEnter, kTarget + kEnter, "8 tasks asleep in a changed function");
 }
 
 Scenario kthread_asleep() {
-  const std::string nap =
-      kRelease + "echo thread nap >$c; until grep -q sleeping=1 $s; do sleep 0.1; done";
+  const std::string nap = kRelease + "echo thread nap >$c; wait_for sleeping=1";
   return asleep("S5", nap, nap, "a kthread asleep in a changed function");
 }
 
@@ -84,13 +86,12 @@ Scenario polling(const std::string& kernel) {
 }
 
 Scenario blocked() {
-  return {
-      .id = "S7",
-      .patch = "vpatch_target_lp",
-      .begin = kRelease + "echo thread block >$c; until grep -q blocked=1 $s; do sleep 0.1; done",
-      .let_go = kRelease,
-      .stalls = true,
-      .note = "a kthread blocked in a changed function"};
+  return {.id = "S7",
+          .patch = "vpatch_target_lp",
+          .begin = kRelease + "echo thread block >$c; wait_for blocked=1",
+          .let_go = kRelease,
+          .stalls = true,
+          .note = "a kthread blocked in a changed function"};
 }
 
 Scenario replacing() {
