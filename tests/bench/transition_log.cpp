@@ -15,16 +15,18 @@ std::optional<double> transition_ms(const std::vector<introspect::LogRecord>& re
       fmt::format("livepatch: '{}': starting {} transition", patch, to_string(direction));
   const std::string complete =
       fmt::format("livepatch: '{}': {} complete", patch, to_string(direction));
-  std::optional<std::uint64_t> start;
+  bool started = false;
+  std::uint64_t start = 0;
   std::optional<double> took;
   for (const introspect::LogRecord& record : records) {
     if (record.text == starting) {
+      started = true;
       start = record.time_ns;
       took.reset();
-    } else if (record.text == complete && start && record.time_ns >= *start) {
+    } else if (record.text == complete && started && record.time_ns >= start) {
       constexpr double kNsPerMs = 1e6;
-      took = static_cast<double>(record.time_ns - *start) / kNsPerMs;
-      start.reset();
+      took = static_cast<double>(record.time_ns - start) / kNsPerMs;
+      started = false;
     }
   }
   return took;
