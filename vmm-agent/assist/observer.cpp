@@ -101,15 +101,18 @@ std::string TransitionObserver::follow(const introspect::TransitionNow& now, Tim
     return patch_;
   }
   const auto& layout = view_.kernel().layouts().livepatch;
-  const auto state = introspect::read_livepatch(view_.kernel().memory(), *layout);
-  if (!state || !state->transition || state->patches[*state->transition].address != now.patch) {
+  const auto state = layout ? introspect::read_livepatch(view_.kernel().memory(), *layout)
+                            : std::unexpected(layout.error());
+  const introspect::LivePatch* patch =
+      state && state->transition ? &state->patches[*state->transition] : nullptr;
+  if (patch == nullptr || patch->address != now.patch) {
     return same ? patch_ : "";
   }
   if (!same) {
     pending_.clear();
   }
   followed_ = now;
-  patch_ = state->patches[*state->transition].name;
+  patch_ = patch->name;
   forbidden_ = introspect::forbidden_now(*state);
   // While the kernel is at work, functions may be about to join.
   forbidden_read_ = state->busy() ? TimePoint() : at;
@@ -233,7 +236,7 @@ std::string TransitionObserver::stage(introspect::GuestVirtAddr mutex_owner,
                                       const qmp::CallOptions& calls) const {
   introspect::LookOptions options;
   options.wanted = [mutex_owner](const Task& task) { return task.address == mutex_owner; };
-  const std::string unknown = "for something that its stack does not tell";
+  std::string unknown = "for something that its stack does not tell";
   auto look = introspect::look_at_stacks(view_.kernel(), options);
   Result<std::vector<introspect::VcpuRegisters>> registers;
   if (look && !look->tasks.empty() && look->tasks.front().task.on_cpu) {
@@ -262,6 +265,7 @@ std::string TransitionObserver::stage(introspect::GuestVirtAddr mutex_owner,
 
 PendingTasks TransitionObserver::pending_table() const {
   std::vector<const PendingSeen*> order;
+  order.reserve(pending_.size());
   for (const PendingSeen& one : pending_) {
     order.push_back(&one);
   }

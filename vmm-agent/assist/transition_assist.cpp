@@ -117,7 +117,7 @@ void TransitionAssist::note(std::string id, std::string text, std::string hint) 
   record_.notes.push_back({std::move(id), std::move(text), std::move(hint)});
 }
 
-void TransitionAssist::tell(std::string_view kind, boost::json::object detail) const {
+void TransitionAssist::tell(std::string_view kind, const boost::json::object& detail) const {
   if (setup_.record) {
     setup_.record(kind, detail);
   }
@@ -322,6 +322,9 @@ Result<void> TransitionAssist::perform(const Action& action, const introspect::T
 }
 
 void TransitionAssist::ask_guest(const Action& action) {
+  if (!mailbox_) {
+    return;
+  }
   Result<void> sent;
   const auto at = steady_clock::now();
   switch (action.act) {
@@ -353,6 +356,9 @@ void TransitionAssist::ask_guest(const Action& action) {
 }
 
 Result<void> TransitionAssist::switch_tasks(const introspect::TransitionNow& now) {
+  if (!guardian_) {
+    return {};
+  }
   const SwitchRequest request{.expected = {now.patch, now.target_state},
                               .max_pause = setup_.options.max_pause,
                               .unsafe = unsafe_,

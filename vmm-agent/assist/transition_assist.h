@@ -79,7 +79,7 @@ class TransitionAssist final : public Assistance {
   MailboxReport report() const;
   /// Takes the place of an earlier note of that id.
   void note(std::string id, std::string text, std::string hint = {});
-  void tell(std::string_view kind, boost::json::object detail) const;
+  void tell(std::string_view kind, const boost::json::object& detail) const;
   void publish(bool running, TimePoint at);
   std::chrono::milliseconds pace(TimePoint at) const;
   qmp::CallOptions calls() const { return {setup_.call_timeout, stop_}; }
