@@ -8,9 +8,9 @@
  * Files in /sys/kernel/vpatch_pair:
  *
  *   control     (write) "start" starts a kernel thread on each online CPU that
- *               calls the outer function again and again, with cond_resched()
- *               between two calls ("vpatch_pair/CPU"); EBUSY if they run.
- *               "stop" ends them, if they run
+ *               calls the outer function again and again, spins outside of it
+ *               for as long, and calls schedule() ("vpatch_pair/CPU");
+ *               EBUSY if they run. "stop" ends them, if they run
  *   call        (read) calls the outer function once, in the reader, and
  *               gives the version that ran: 1 or 2
  *   calls       (read) how often the outer function has been called
@@ -53,12 +53,25 @@ noinline __noclone int vpatch_pair_outer(struct vpatch_pair *p)
 	return vpatch_pair_work(p, 1);
 }
 
+/* As long as a call takes: where the host may switch a worker. */
+static void pair_rest(void)
+{
+	u64 end = ktime_get_ns() + VPATCH_PAIR_ROUNDS * VPATCH_PAIR_ROUND_NS;
+
+	while (ktime_get_ns() < end)
+		cpu_relax();
+}
+
 static int pair_thread(void *unused)
 {
 	while (!kthread_should_stop()) {
 		vpatch_pair_outer(&pair);
-		/* An unpatch transition ends with a wait for RCU tasks. */
-		cond_resched_tasks_rcu_qs();
+		pair_rest();
+		/*
+		 * An unpatch transition ends with a wait for RCU tasks. From
+		 * Linux 6.4 on cond_resched() would move the thread itself.
+		 */
+		schedule();
 	}
 
 	return 0;
