@@ -110,14 +110,23 @@ TEST_F(AssistPollers, MoveWithoutTheKernelsNextSecond) {
   EXPECT_LT(answer.number("lasted_us"), 10'000'000) << answer;
 }
 
+/// A pause may come at an instant at which nobody may be moved: there is more than one try.
 TEST_F(AssistPollers, AreSwitchedInOnePause) {
   start_poller();
-  const Answer answer = apply({"--timeout", "10", "--switch-after", "0", "--max-pause", "500ms"});
-  ASSERT_EQ(answer.exit_code, 0) << answer;
-  const auto* task = switched(answer, "vpt_poll");
-  ASSERT_NE(task, nullptr) << answer;
-  EXPECT_THAT(boost::json::serialize(task->at("stack")), HasSubstr("target_poll")) << answer;
-  EXPECT_EQ(answer.number("pauses"), 1) << answer;
+  constexpr int kTries = 6;
+  Answer answer;
+  for (int tries = 1;; ++tries) {
+    answer = apply({"--timeout", "30", "--switch-after", "0", "--max-pause", "500ms"});
+    ASSERT_EQ(answer.exit_code, 0) << answer;
+    if (answer.number("pauses") == 1 && switched(answer, "vpt_poll") != nullptr) {
+      break;
+    }
+    ASSERT_LT(tries, kTries) << answer;
+    ASSERT_EQ(revert({}).exit_code, 0);
+  }
+  EXPECT_THAT(boost::json::serialize(switched(answer, "vpt_poll")->at("stack")),
+              HasSubstr("target_poll"))
+      << answer;
   EXPECT_GT(answer.number("paused_us"), 0) << answer;
   EXPECT_EQ(shown("switched"), "1");
   EXPECT_EQ(shown("last_pause_us"), std::to_string(answer.number("paused_us")));
