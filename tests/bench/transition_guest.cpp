@@ -30,7 +30,8 @@ boost::json::object parse(const test::ProcessResult& result) {
   return boost::json::parse(result.out).as_object();
 }
 
-Help help_of(const boost::json::object& answer) {
+/// What vpatch tells of the transition; without the time by the guest's log.
+Transition transition_of(const boost::json::object& answer) {
   const auto* const transition = answer.at("transition").if_object();
   if (transition == nullptr) {
     throw std::runtime_error("vpatch could not watch the transition");
@@ -39,13 +40,14 @@ Help help_of(const boost::json::object& answer) {
     return transition->at(name).to_number<std::uint64_t>();
   };
   const auto ms = [&](std::string_view name) { return static_cast<double>(number(name)) / 1e3; };
-  return {.retries = number("retries"),
-          .rescheds = number("rescheds"),
-          .signals = number("signals"),
-          .switches = transition->at("switched").as_array().size(),
-          .pauses = number("pauses"),
-          .paused_ms = ms("paused_us"),
-          .completing_ms = ms("completing_us")};
+  return {.moved = {ms("lasted_us") - ms("completing_us")},
+          .help = {.retries = number("retries"),
+                   .rescheds = number("rescheds"),
+                   .signals = number("signals"),
+                   .switches = transition->at("switched").as_array().size(),
+                   .pauses = number("pauses"),
+                   .paused_ms = ms("paused_us"),
+                   .completing_ms = ms("completing_us")}};
 }
 
 /// Whether the answer names the thread that blocks, and the function it is in.
@@ -146,8 +148,8 @@ Transition TransitionGuest::change(const std::string& verb, const std::string& w
   if (side == Side::stock && ended_as(result, Outcome::stalled_waiting)) {
     give_way(verb, what, scenario);
     constexpr double kMsPerSecond = 1e3;
-    return {.took = {static_cast<double>(scenario.limit.count()) * kMsPerSecond, true},
-            .help = help_of(parse(result))};
+    const Timing limit{static_cast<double>(scenario.limit.count()) * kMsPerSecond, true};
+    return {.took = limit, .moved = limit};
   }
   if (!ended_as(result, Outcome::done)) {
     fail(verb, result);
@@ -157,7 +159,9 @@ Transition TransitionGuest::change(const std::string& verb, const std::string& w
   if (!ms) {
     throw std::runtime_error("the guest's log does not tell of the transition");
   }
-  return {.took = {*ms}, .help = help_of(parse(result))};
+  Transition transition = transition_of(parse(result));
+  transition.took.ms = *ms;
+  return transition;
 }
 
 /// Lets a transition end that the kernel could not end in time.

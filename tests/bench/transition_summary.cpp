@@ -17,14 +17,18 @@ constexpr double kNoiseMs = 1;
 constexpr double kPauseBarMs = 10;
 
 std::string shown(const Timing& timing) {
-  return fmt::format("{}{:.{}f}", timing.at_least ? ">= " : "", timing.ms, timing.ms < 100 ? 2 : 0);
+  return fmt::format("{}{:.{}f}", timing.at_least ? ">=" : "", timing.ms, timing.ms < 100 ? 2 : 0);
+}
+
+/// "-" where there is none.
+std::string shown(const std::optional<Timing>& timing) {
+  return timing ? shown(*timing) : "-";
 }
 
 bool shorter(const Timing& left, const Timing& right) {
   return left.ms != right.ms ? left.ms < right.ms : left.at_least < right.at_least;
 }
 
-/// "-" where there is none.
 std::string shown(const std::vector<Timing>& timings, Timing (*pick)(const std::vector<Timing>&)) {
   return timings.empty() ? "-" : shown(pick(timings));
 }
@@ -65,6 +69,7 @@ boost::json::array json_of(const std::vector<Transition>& transitions) {
   for (const Transition& one : transitions) {
     list.push_back({{"ms", one.took.ms},
                     {"at_least", one.took.at_least},
+                    {"moved_ms", one.moved.ms},
                     {"retries", one.help.retries},
                     {"rescheds", one.help.rescheds},
                     {"signals", one.help.signals},
@@ -111,6 +116,14 @@ std::vector<Timing> timings_of(const std::vector<Transition>& transitions) {
   return timings;
 }
 
+std::vector<Timing> moves_of(const std::vector<Transition>& transitions) {
+  std::vector<Timing> timings;
+  for (const Transition& one : transitions) {
+    timings.push_back(one.moved);
+  }
+  return timings;
+}
+
 std::vector<Timing> pauses_of(const std::vector<Transition>& transitions) {
   std::vector<Timing> pauses;
   for (const Transition& one : transitions) {
@@ -129,13 +142,18 @@ Help sum_of(const std::vector<Transition>& transitions) {
   return sum;
 }
 
-std::optional<Timing> ratio_of(const Row& row) {
-  const Timing stock = median(timings_of(row.stock));
-  const Timing assisted = median(timings_of(row.assisted));
-  if (row.stock.empty() || row.assisted.empty() || assisted.ms <= 0) {
+std::optional<Timing> ratio_of(const std::vector<Timing>& stock,
+                               const std::vector<Timing>& assisted) {
+  const Timing ours = median(assisted);
+  if (stock.empty() || ours.ms <= 0) {
     return std::nullopt;
   }
-  return Timing{stock.ms / assisted.ms, stock.at_least};
+  const Timing theirs = median(stock);
+  return Timing{theirs.ms / ours.ms, theirs.at_least};
+}
+
+std::optional<Timing> ratio_of(const Row& row) {
+  return ratio_of(timings_of(row.stock), timings_of(row.assisted));
 }
 
 std::vector<Verdict> verdicts_of(const Row& row) {
@@ -168,27 +186,26 @@ std::vector<Verdict> verdicts_of(const Row& row) {
 
 void print_rows(const std::vector<Row>& rows) {
   constexpr std::string_view kFormat =
-      "{:<6} {:<3} {:<10} {:>3} {:>11} {:>11} {:>4} {:>9} {:>9} {:>10} {:>7} {:>8} {:>7} {:>8} "
-      "{:>6} {:>8} {:>8} {:>10}  {}\n";
-  fmt::print("\n{:<21} {:^27} {:^24} {:^10} {:^34} {:^24} {:>10}\n", "", "stock, ms",
-             "assisted, ms", "ratio", "sums", "pause, ms", "completing");
-  fmt::print(kFormat, "kernel", "", "", "n", "median", "max", "n", "median", "max", "of medians",
-             "retries", "rescheds", "signals", "switches", "pauses", "median", "max", "median", "");
+      "{:<4} {:<2} {:<10} {:>3} {:>8} {:>8} {:>3} {:>8} {:>8} {:>7} {:>8} {:>8} {:>7} {:>7} {:>8} "
+      "{:>7} {:>8} {:>6} {:>6} {:>6}  {}\n";
+  fmt::print("\n{:<18} {:^21} {:^21} {:>7} {:^25} {:^40} {:^13}\n", "", "stock, ms", "assisted, ms",
+             "", "all tasks moved, ms", "sums of the assisted", "pause, ms");
+  fmt::print(kFormat, "", "", "", "n", "median", "max", "n", "median", "max", "ratio", "stock",
+             "assisted", "ratio", "retries", "rescheds", "signals", "switches", "pauses", "median",
+             "max", "");
   for (const Row& row : rows) {
     const auto stock = timings_of(row.stock);
     const auto assisted = timings_of(row.assisted);
+    const auto stock_moved = moves_of(row.stock);
+    const auto moved = moves_of(row.assisted);
     const auto pauses = pauses_of(row.assisted);
-    const auto ratio = ratio_of(row);
     const Help sum = sum_of(row.assisted);
-    std::vector<Timing> completing;
-    for (const Transition& one : row.assisted) {
-      completing.push_back({one.help.completing_ms});
-    }
     fmt::print(kFormat, row.kernel, row.scenario, to_string(row.direction), stock.size(),
                shown(stock, middle), shown(stock, longest), assisted.size(),
-               shown(assisted, middle), shown(assisted, longest), ratio ? shown(*ratio) : "-",
-               sum.retries, sum.rescheds, sum.signals, sum.switches, sum.pauses,
-               shown(pauses, middle), shown(pauses, longest), shown(completing, middle), row.note);
+               shown(assisted, middle), shown(assisted, longest), shown(ratio_of(row)),
+               shown(stock_moved, middle), shown(moved, middle),
+               shown(ratio_of(stock_moved, moved)), sum.retries, sum.rescheds, sum.signals,
+               sum.switches, sum.pauses, shown(pauses, middle), shown(pauses, longest), row.note);
   }
 }
 

@@ -28,7 +28,8 @@ struct Help {
 };
 
 struct Transition {
-  Timing took{};
+  Timing took{};   ///< by the guest's log
+  Timing moved{};  ///< until all tasks had moved, as the host saw it
   Help help{};
 };
 
@@ -58,11 +59,14 @@ struct Verdict {
 Timing median(std::vector<Timing> timings);
 Timing longest(const std::vector<Timing>& timings);
 std::vector<Timing> timings_of(const std::vector<Transition>& transitions);
+std::vector<Timing> moves_of(const std::vector<Transition>& transitions);
 /// The pauses of those transitions in which there was one, in milliseconds for each transition.
 std::vector<Timing> pauses_of(const std::vector<Transition>& transitions);
 Help sum_of(const std::vector<Transition>& transitions);
 
 /// Medians, stock to assisted: "at least" when the stock one is. Nothing where a side is missing.
+std::optional<Timing> ratio_of(const std::vector<Timing>& stock,
+                               const std::vector<Timing>& assisted);
 std::optional<Timing> ratio_of(const Row& row);
 
 /// Of a row whose sides both have figures; empty otherwise.
