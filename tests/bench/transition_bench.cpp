@@ -7,6 +7,7 @@
 #include <fstream>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -162,12 +163,21 @@ void write_json(const Results& results, const Arguments& arguments) {
   }
 }
 
+/// The host's load average over a minute: figures from a busy host are worth less.
+std::string host_load() {
+  double load = 0;
+  return getloadavg(&load, 1) == 1 ? fmt::format("{:.1f}", load) : "unknown";
+}
+
 int run(const Arguments& arguments) {
   Results results;
+  const std::string load_before = host_load();
   for (const std::string& kernel : arguments.kernels) {
     run_kernel(kernel, arguments, results);
   }
   print_all(results);
+  fmt::print("\nhost: {} CPUs, load {} before and {} after\n", std::thread::hardware_concurrency(),
+             load_before, host_load());
   if (!arguments.json.empty()) {
     write_json(results, arguments);
   }

@@ -65,8 +65,6 @@ std::vector<Timing> pauses_of(const std::vector<Transition>& transitions);
 Help sum_of(const std::vector<Transition>& transitions);
 
 /// Medians, stock to assisted: "at least" when the stock one is. Nothing where a side is missing.
-std::optional<Timing> ratio_of(const std::vector<Timing>& stock,
-                               const std::vector<Timing>& assisted);
 std::optional<Timing> ratio_of(const Row& row);
 
 /// Of a row whose sides both have figures; empty otherwise.
