@@ -90,7 +90,7 @@ class PairRounds {
          .options = {.switch_after = milliseconds(0), .max_pause = milliseconds(500)},
          .prove = prove_,
          .guardian_program = VPATCH_PROGRAM});
-    assist.begin(kPatch);
+    assist.begin(kPatch, {});
     const ToolResult said = checked(change());
     ASSERT_TRUE(said.ok) << said.message;
     const AssistedEnd end = checked(assist.await(std::chrono::seconds(60), {}, [](auto) {}));
