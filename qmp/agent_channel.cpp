@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <optional>
@@ -28,6 +30,12 @@ constexpr std::string_view kSync = "guest-sync-delimited";
 constexpr std::string_view kSilence =
     "no answer (the guest agent is not running or is stuck, or another program holds the agent's "
     "socket)";
+
+// How long the first connection to an agent is given, each next one twice as long. A client that
+// died while its VM was paused can leave the port so that what the next one sends is never
+// answered; the one after that is.
+constexpr std::chrono::milliseconds kFirstPatience{3000};
+constexpr std::chrono::milliseconds kLeastPatience{1};
 
 // Bounds the look for bytes that came in between calls, whatever a peer sends meanwhile.
 constexpr int kMaxPolls = 64;
@@ -241,7 +249,17 @@ Result<std::unique_ptr<AgentChannel>> AgentChannel::open(
 Result<std::unique_ptr<AgentChannel>> AgentChannel::connect(const std::string& path,
                                                             const CallOptions& options,
                                                             const MessageLimits& limits) {
-  return open([&](Impl& impl) { return impl.connect(path, options); }, limits);
+  using Clock = std::chrono::steady_clock;
+  const auto give_up = Clock::now() + options.timeout;
+  for (auto patience = kFirstPatience;; patience *= 2) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(give_up - Clock::now());
+    const bool last = patience >= left;
+    const CallOptions attempt{last ? std::max(left, kLeastPatience) : patience, options.stop};
+    auto channel = open([&](Impl& impl) { return impl.connect(path, attempt); }, limits);
+    if (channel || last || channel.error().code != Errc::timeout) {
+      return channel;
+    }
+  }
 }
 
 Result<std::unique_ptr<AgentChannel>> AgentChannel::adopt(int fd, const CallOptions& options,

@@ -70,7 +70,8 @@ class MonitorChannel final : public Channel {
 /// succeeds and then meets silence, which ends in Errc::timeout.
 class AgentChannel final : public Channel {
  public:
-  /// Connects and synchronises, all within the options. Errors as MonitorChannel::connect().
+  /// Connects and synchronises, all within the options; an agent that is silent for some seconds is
+  /// connected to anew. Errors as MonitorChannel::connect().
   static Result<std::unique_ptr<AgentChannel>> connect(const std::string& path,
                                                        const CallOptions& options,
                                                        const MessageLimits& limits = {});

@@ -119,7 +119,7 @@ std::string TransitionObserver::follow(const introspect::TransitionNow& now, Tim
   return patch_;
 }
 
-Result<void> TransitionObserver::look(TimePoint at, bool first_pass) {
+Result<void> TransitionObserver::look(TimePoint at, bool first_pass, bool kernel_at_work) {
   const std::int32_t target = followed_.target_state;
   moved_ = unmoved_ = 0;
   introspect::LookOptions options;
@@ -129,8 +129,9 @@ Result<void> TransitionObserver::look(TimePoint at, bool first_pass) {
     }
     const bool moved = *task.patch_state == target;
     ++(moved ? moved_ : unmoved_);
-    // Without the flag: the kernel is about to give it, or the task is just moving.
-    return !moved && task.patch_pending;
+    // Without the flag: the kernel at work is about to give it; else somebody died who was moving
+    // the task.
+    return !moved && (task.patch_pending || !kernel_at_work);
   };
   auto look = introspect::look_at_stacks(view_.kernel(), options);
   if (!look) {

@@ -50,8 +50,8 @@ class TransitionObserver {
   std::string follow(const introspect::TransitionNow& now, TimePoint at);
 
   /// Looks at all pending tasks. Nobody is waited for before the kernel's first pass is over.
-  /// Errors are passing: look again.
-  Result<void> look(TimePoint at, bool first_pass);
+  /// `kernel_at_work`: klp_mutex is held. Errors are passing: look again.
+  Result<void> look(TimePoint at, bool first_pass, bool kernel_at_work);
 
   /// Names the stacks of those who have been pending for `least`; the first few only.
   void name_stacks(std::chrono::milliseconds least);

@@ -189,8 +189,9 @@ Result<bool> TransitionAssist::look(TimePoint at) {
       now->target_state != running_now_.target_state) {
     start(*now, at);
   }
-  first_pass_ = first_pass_ && now->mutex_owner.value() != 0;
-  if (auto looked = observer_.look(at, first_pass_); !looked) {
+  const bool at_work = now->mutex_owner.value() != 0;
+  first_pass_ = first_pass_ && at_work;
+  if (auto looked = observer_.look(at, first_pass_, at_work); !looked) {
     return std::unexpected(std::move(looked.error()));
   }
   // Nobody is pending yet, nor has moved: the kernel is setting it up.
