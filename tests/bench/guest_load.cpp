@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Keeps a guest busy until it is killed:
 //
-//   guest_load hogs          a busy loop on every CPU, and a loop of forks
-//   guest_load storm COUNT   COUNT tasks in short system calls: some without rest, all others in
+//   guest_load hogs [yield]  a busy loop on every CPU, which lets other vCPUs run, and a loop of
+//   forks guest_load storm COUNT   COUNT tasks in short system calls: some without rest, all others
+//   in
 //                            bursts with naps between them
 //   guest_load readers FILE  on every CPU a loop that opens, reads and closes FILE
 //
@@ -28,6 +29,7 @@ constexpr int kRestless = 250;     // every so manyth task of the storm never re
 constexpr int kBurst = 16;         // system calls of each kind between two naps
 
 const char* file = "";
+bool yielding = false;
 int null_file = -1;
 int zero_file = -1;
 
@@ -56,7 +58,7 @@ void let_others_run() {
   bind_to(cpu);
   for (volatile unsigned turns = 0;;) {
     turns = turns + 1;
-    if (turns % kHogTurns == 0) {
+    if (yielding && turns % kHogTurns == 0) {
       let_others_run();
     }
   }
@@ -160,6 +162,7 @@ void start_storm(int ready, long count) {
 
 bool start_load(int ready, const char* kind, const char* argument) {
   if (std::strcmp(kind, "hogs") == 0) {
+    yielding = argument != nullptr && std::strcmp(argument, "yield") == 0;
     start_on_each_cpu(ready, hog);
     start(ready, [](int fd) {
       close(fd);
@@ -186,7 +189,7 @@ int main(int argc, char** argv) {
   std::array<int, 2> ready{};
   must(pipe2(ready.data(), O_CLOEXEC) == 0, "pipe");
   if (argc < 2 || !start_load(ready[1], argv[1], argc > 2 ? argv[2] : nullptr)) {
-    std::fputs("usage: guest_load hogs | storm COUNT | readers FILE\n", stderr);
+    std::fputs("usage: guest_load hogs [yield] | storm COUNT | readers FILE\n", stderr);
     return 2;
   }
   close(ready[1]);
