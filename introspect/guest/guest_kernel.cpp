@@ -209,4 +209,14 @@ const OrcTables* GuestKernel::orc_tables(std::span<const Module> modules) const 
   return &*orc_;
 }
 
+Result<LivepatchState> read_livepatch(const GuestKernel& kernel) {
+  const auto& layout = kernel.layouts().livepatch;
+  return layout ? read_livepatch(kernel.memory(), *layout) : std::unexpected(layout.error());
+}
+
+Result<TransitionNow> read_transition(const GuestKernel& kernel) {
+  const auto& layout = kernel.layouts().livepatch;
+  return layout ? read_transition(kernel.memory(), *layout) : std::unexpected(layout.error());
+}
+
 }  // namespace vpatch::introspect

@@ -88,4 +88,9 @@ class GuestKernel {
   mutable std::optional<OrcTables> orc_;
 };
 
+/// The livepatch core's state, as read_livepatch() and read_transition() of a layout; the reason
+/// why this kernel's is not known, where it is not.
+Result<LivepatchState> read_livepatch(const GuestKernel& kernel);
+Result<TransitionNow> read_transition(const GuestKernel& kernel);
+
 }  // namespace vpatch::introspect

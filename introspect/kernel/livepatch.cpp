@@ -32,30 +32,28 @@ class Reader {
     if (!now) {
       return std::unexpected(now.error());
     }
-    state.mutex_owner = now->mutex_owner;
-    state.target_state = now->target_state;
-    state.signals_count = now->signals_count;
+    static_cast<TransitionNow&>(state) = *now;
     if (auto done = read_patches(state); !done) {
       return std::unexpected(std::move(done).error());
     }
     if (auto done = read_func_stacks(state); !done) {
       return std::unexpected(std::move(done).error());
     }
-    if (auto done = find_transition(state, now->patch); !done) {
+    if (auto done = find_transition(state); !done) {
       return std::unexpected(std::move(done).error());
     }
     return state;
   }
 
  private:
-  Result<void> find_transition(LivepatchState& state, GuestVirtAddr patch) const {
-    if (patch == GuestVirtAddr()) {
+  static Result<void> find_transition(LivepatchState& state) {
+    if (state.patch == GuestVirtAddr()) {
       return {};
     }
-    const auto found = std::ranges::find(state.patches, patch, &LivePatch::address);
+    const auto found = std::ranges::find(state.patches, state.patch, &LivePatch::address);
     if (found == state.patches.end()) {
       return fail(Errc::torn, fmt::format("the livepatch in transition, at {:#x}, is not listed",
-                                          patch.value()));
+                                          state.patch.value()));
     }
     state.transition = static_cast<std::size_t>(found - state.patches.begin());
     return {};

@@ -57,24 +57,21 @@ struct FuncStack {
   std::vector<GuestVirtAddr> functions;  ///< addresses of their struct klp_func
 };
 
-/// All that the kernel's livepatch core knows.
-struct LivepatchState {
-  std::vector<LivePatch> patches;
-  std::vector<FuncStack> func_stacks;
-  std::optional<std::size_t> transition;  ///< index in `patches` of the one in transition
-  std::int32_t target_state = -1;         ///< klp_target_state: 1 patching, 0 unpatching, -1 none
-  std::uint32_t signals_count = 0;        ///< klp_signals_cnt
-  GuestVirtAddr mutex_owner;              ///< task_struct that holds klp_mutex; 0 when free
-
-  bool busy() const { return mutex_owner != GuestVirtAddr(); }
-};
-
 /// The words that tell how a transition goes, and no more: cheap enough for each millisecond.
 struct TransitionNow {
   GuestVirtAddr patch;              ///< klp_transition_patch, its struct klp_patch; 0 when none is
   std::int32_t target_state = -1;   ///< klp_target_state: 1 patching, 0 unpatching, -1 none
   GuestVirtAddr mutex_owner;        ///< task_struct that holds klp_mutex; 0 when free
   std::uint32_t signals_count = 0;  ///< klp_signals_cnt; 0 in a kernel without it
+
+  bool busy() const { return mutex_owner != GuestVirtAddr(); }
+};
+
+/// All that the kernel's livepatch core knows.
+struct LivepatchState : TransitionNow {
+  std::vector<LivePatch> patches;
+  std::vector<FuncStack> func_stacks;
+  std::optional<std::size_t> transition;  ///< index in `patches` of the one in transition
 };
 
 /// Where the kernel keeps that; probed once a boot. Members are named for the structures they are

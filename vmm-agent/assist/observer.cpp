@@ -85,10 +85,7 @@ PendingView PendingSeen::view(TimePoint now) const {
 }
 
 Result<introspect::TransitionNow> TransitionObserver::now() const {
-  const introspect::GuestKernel& kernel = view_.kernel();
-  const auto& layout = kernel.layouts().livepatch;
-  auto read = layout ? introspect::read_transition(kernel.memory(), *layout)
-                     : std::unexpected(layout.error());
+  auto read = introspect::read_transition(view_.kernel());
   if (!read) {
     return std::unexpected(from_introspect(read.error()));
   }
@@ -100,9 +97,7 @@ std::string TransitionObserver::follow(const introspect::TransitionNow& now, Tim
   if (same && !patch_.empty() && at - forbidden_read_ < kReadForbiddenEach) {
     return patch_;
   }
-  const auto& layout = view_.kernel().layouts().livepatch;
-  const auto state = layout ? introspect::read_livepatch(view_.kernel().memory(), *layout)
-                            : std::unexpected(layout.error());
+  const auto state = introspect::read_livepatch(view_.kernel());
   const introspect::LivePatch* patch =
       state && state->transition ? &state->patches[*state->transition] : nullptr;
   if (patch == nullptr || patch->address != now.patch) {
@@ -137,58 +132,53 @@ Result<void> TransitionObserver::look(TimePoint at, bool first_pass, bool kernel
   if (!look) {
     return std::unexpected(from_introspect(look.error()));
   }
-  auto seen = merge(std::move(look->tasks), at);
+  merge(look->tasks, at);
   if (first_pass) {
-    for (PendingSeen& one : seen) {
+    for (PendingSeen& one : pending_) {
       one.first = one.running_since = at;
     }
   }
-  remember_gone(pending_, seen);
-  pending_ = std::move(seen);
   return {};
 }
 
-std::vector<PendingSeen> TransitionObserver::merge(std::vector<TaskStack> tasks, TimePoint at) {
-  std::unordered_map<std::uint64_t, PendingSeen*> before;
+/// Puts those seen now in the place of those seen before, of whom the gone are remembered.
+void TransitionObserver::merge(const std::vector<TaskStack>& tasks, TimePoint at) {
+  std::unordered_map<std::uint64_t, PendingSeen> before;
   for (PendingSeen& one : pending_) {
-    before.emplace(one.task.address.value(), &one);
+    const std::uint64_t address = one.task.address.value();
+    before.emplace(address, std::move(one));
   }
-  std::vector<PendingSeen> seen(tasks.size());
-  for (std::size_t index = 0; index < tasks.size(); ++index) {
-    PendingSeen& one = seen[index];
-    const auto known = before.find(tasks[index].task.address.value());
-    if (known != before.end() && same_task(known->second->task, tasks[index].task)) {
-      one.first = known->second->first;
-      one.running_since = known->second->on_cpu ? known->second->running_since : at;
-      one.kicks = known->second->on_cpu ? known->second->kicks : 0;
-      one.stack = known->second->stack;
-    } else {
-      one.first = one.running_since = at;
+  pending_.clear();
+  for (const TaskStack& stack : tasks) {
+    PendingSeen one{.task = stack.task,
+                    .on_cpu = stack.activity != introspect::Activity::asleep,
+                    .first = at,
+                    .last = at,
+                    .running_since = at};
+    const auto known = before.find(one.task.address.value());
+    if (known != before.end() && same_task(known->second.task, one.task)) {
+      one.first = known->second.first;
+      if (known->second.on_cpu) {
+        one.running_since = known->second.running_since;
+        one.kicks = known->second.kicks;
+      }
+      one.stack = std::move(known->second.stack);
+      before.erase(known);
     }
-    one.last = at;
-    one.on_cpu = tasks[index].activity != introspect::Activity::asleep;
-    one.task = tasks[index].task;
+    pending_.push_back(std::move(one));
   }
   for (const introspect::Blocker& blocker : introspect::find_blockers(tasks, forbidden_)) {
-    seen[blocker.task].reason = blocker.reason;
-    seen[blocker.task].why = describe(blocker, tasks[blocker.task], forbidden_);
+    pending_[blocker.task].reason = blocker.reason;
+    pending_[blocker.task].why = describe(blocker, tasks[blocker.task], forbidden_);
   }
-  return seen;
+  remember(before);
 }
 
-/// Keeps the longest of those who were pending at the last look and are not any more.
-void TransitionObserver::remember_gone(std::vector<PendingSeen>& before,
-                                       const std::vector<PendingSeen>& after) {
-  std::unordered_map<std::uint64_t, const PendingSeen*> still;
-  for (const PendingSeen& one : after) {
-    still.emplace(one.task.address.value(), &one);
-  }
-  for (PendingSeen& one : before) {
-    const auto found = still.find(one.task.address.value());
-    if (found == still.end() || !same_task(found->second->task, one.task)) {
-      ++gone_count_;
-      gone_.push_back(std::move(one));
-    }
+/// Keeps the longest of those who have moved.
+void TransitionObserver::remember(std::unordered_map<std::uint64_t, PendingSeen>& gone) {
+  gone_count_ += gone.size();
+  for (auto& [address, one] : gone) {
+    gone_.push_back(std::move(one));
   }
   if (gone_.size() > 2 * kRemembered) {
     std::ranges::sort(gone_, longer);
@@ -226,10 +216,7 @@ void TransitionObserver::name_stacks(milliseconds least) {
     if (one == chosen.end() || stack.trace.frames.empty()) {
       continue;
     }
-    (*one)->stack.clear();
-    for (NamedFrame& frame : name_frames(stack, symbols, false)) {
-      (*one)->stack.push_back(std::move(frame.text));
-    }
+    (*one)->stack = texts_of(name_frames(stack, symbols, false));
   }
 }
 

@@ -3,10 +3,9 @@
 
 #include <chrono>
 #include <cstdint>
-#include <map>
 #include <optional>
 #include <string>
-#include <tuple>
+#include <unordered_map>
 #include <vector>
 
 #include "introspect/guest/blockers.h"
@@ -70,8 +69,8 @@ class TransitionObserver {
   void forget();
 
  private:
-  std::vector<PendingSeen> merge(std::vector<introspect::TaskStack> tasks, TimePoint at);
-  void remember_gone(std::vector<PendingSeen>& before, const std::vector<PendingSeen>& after);
+  void merge(const std::vector<introspect::TaskStack>& tasks, TimePoint at);
+  void remember(std::unordered_map<std::uint64_t, PendingSeen>& gone);
 
   GuestView& view_;
   introspect::TransitionNow followed_{};

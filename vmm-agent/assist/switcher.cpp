@@ -97,9 +97,7 @@ class Switcher {
       return std::unexpected(from_introspect(look.error()));
     }
     now_ = *std::move(look);
-    const auto& layout = view_.kernel().layouts().livepatch;
-    const auto livepatch = layout ? introspect::read_livepatch(view_.kernel().memory(), *layout)
-                                  : std::unexpected(layout.error());
+    const auto livepatch = introspect::read_livepatch(view_.kernel());
     if (!livepatch) {
       return std::unexpected(from_introspect(livepatch.error()));
     }
@@ -169,11 +167,9 @@ class Switcher {
     const introspect::Symbolizer symbols(view_.kernel(), now_.modules);
     for (const std::size_t index : moved_) {
       const introspect::TaskStack& stack = now_.tasks[index];
-      SwitchedTask task{.tid = stack.task.tid, .name = stack.task.name, .stack = {}};
-      for (NamedFrame& frame : name_frames(stack, symbols, true)) {
-        task.stack.push_back(std::move(frame.text));
-      }
-      outcome_.switched.push_back(std::move(task));
+      outcome_.switched.push_back({.tid = stack.task.tid,
+                                   .name = stack.task.name,
+                                   .stack = texts_of(name_frames(stack, symbols, true))});
     }
     std::ranges::move(unmoved_, std::back_inserter(outcome_.refused));
   }

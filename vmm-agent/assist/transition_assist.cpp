@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "introspect/guest/livepatch_code.h"
+#include "vmm-agent/wait.h"
 
 namespace vpatch {
 namespace {
@@ -44,14 +45,6 @@ std::string report_line(const PendingTask& task) {
   return fmt::format("{} {} {} {} ms {}\n", task.tid, task.name,
                      task.reason.empty() ? "movable" : task.reason,
                      duration_cast<milliseconds>(task.pending_for).count(), task.why);
-}
-
-boost::json::array json_strings(const std::vector<std::string>& texts) {
-  boost::json::array array;
-  for (const std::string& text : texts) {
-    array.emplace_back(text);
-  }
-  return array;
 }
 
 }  // namespace
@@ -117,12 +110,6 @@ void TransitionAssist::note(std::string id, std::string text, std::string hint) 
   record_.notes.push_back({std::move(id), std::move(text), std::move(hint)});
 }
 
-void TransitionAssist::tell(std::string_view kind, const boost::json::object& detail) const {
-  if (setup_.record) {
-    setup_.record(kind, detail);
-  }
-}
-
 /// The thread. Nothing that goes wrong in it may end the program, with a guest in transition.
 void TransitionAssist::work(const std::stop_token& stop) {
   Error error;
@@ -140,8 +127,6 @@ void TransitionAssist::work(const std::stop_token& stop) {
 Error TransitionAssist::watch(const std::stop_token& stop) {
   stop_ = stop;
   auto last_good = steady_clock::now();
-  std::mutex mutex;
-  std::condition_variable_any wake;
   while (!stop.stop_requested()) {
     const auto at = steady_clock::now();
     const auto running = look(at);
@@ -152,14 +137,13 @@ Error TransitionAssist::watch(const std::stop_token& stop) {
                running.error().outcome == Outcome::failed_needs_look) {
       return running.error();
     }
-    std::unique_lock lock(mutex);
-    wake.wait_for(lock, stop, pace(at), [] { return false; });
+    wait_unless_stopped(pace(at), stop);
   }
   return {Outcome::refused, "no longer watched", {}};
 }
 
 milliseconds TransitionAssist::pace(TimePoint at) const {
-  const auto lasts = at - started_;
+  const auto lasts = at - run_.started;
   if (!running_ || lasts < kSlow.from) {
     return kPace;
   }
@@ -185,19 +169,18 @@ Result<bool> TransitionAssist::look(TimePoint at) {
     }
     return false;
   }
-  if (!running_ || now->patch != running_now_.patch ||
-      now->target_state != running_now_.target_state) {
+  if (!running_ || now->patch != run_.now.patch || now->target_state != run_.now.target_state) {
     start(*now, at);
   }
-  const bool at_work = now->mutex_owner.value() != 0;
-  first_pass_ = first_pass_ && at_work;
-  if (auto looked = observer_.look(at, first_pass_, at_work); !looked) {
+  run_.first_pass = run_.first_pass && now->busy();
+  if (auto looked = observer_.look(at, run_.first_pass, now->busy()); !looked) {
     return std::unexpected(std::move(looked.error()));
   }
   // Nobody is pending yet, nor has moved: the kernel is setting it up.
-  setting_up_ = setting_up_ && first_pass_ && observer_.pending().empty() && !observer_.any_moved();
-  if (setting_up_) {
-    started_ = at;
+  run_.setting_up =
+      run_.setting_up && run_.first_pass && observer_.pending().empty() && !observer_.any_moved();
+  if (run_.setting_up) {
+    run_.started = at;
   }
   explain(*now, at);
   if (auto done = perform(decide(observe(*now, at), setup_.options), *now); !done) {
@@ -227,46 +210,43 @@ Result<void> TransitionAssist::check_guest(TimePoint at) {
 }
 
 void TransitionAssist::start(const introspect::TransitionNow& now, TimePoint at) {
-  if (!running_) {
-    observer_.forget();
-    observer_.follow(now, at);
-  }
-  running_ = setting_up_ = first_pass_ = true;
-  running_now_ = now;
+  running_ = true;
+  run_ = {.now = now, .started = at};
   record_.seen = true;
-  started_ = at;
-  all_moved_ = explained_ = reported_ = {};
-  retried_ = rescheduled_ = signalled_ = paused_ = {};
-  retries_ = signals_ = pauses_in_vain_ = switched_ = 0;
-  paused_for_ = {};
-  stage_.clear();
 }
 
 void TransitionAssist::end(TimePoint at) {
-  running_ = false;
-  record_.lasted = duration_cast<microseconds>(at - started_);
-  record_.completing =
-      all_moved_ == TimePoint() ? microseconds(0) : duration_cast<microseconds>(at - all_moved_);
-  record_.pending = observer_.history();
+  take_down(at);
   send_report();
+}
+
+/// Puts into the record how the transition went up to now, which is followed no more.
+void TransitionAssist::take_down(TimePoint at) {
+  running_ = false;
+  record_.lasted = duration_cast<microseconds>(at - run_.started);
+  record_.completing = run_.all_moved == TimePoint()
+                           ? microseconds(0)
+                           : duration_cast<microseconds>(at - run_.all_moved);
+  record_.pending = observer_.history();
+  observer_.forget();
 }
 
 /// Who holds it up, for people: costs host time only, and only where it lasts.
 void TransitionAssist::explain(const introspect::TransitionNow& now, TimePoint at) {
   const bool moved = observer_.all_moved();
   if (!moved) {
-    all_moved_ = {};
-  } else if (all_moved_ == TimePoint()) {
-    all_moved_ = at;
+    run_.all_moved = {};
+  } else if (run_.all_moved == TimePoint()) {
+    run_.all_moved = at;
   }
-  if (at - started_ < kExplainAfter || at - explained_ < kExplainEach) {
+  if (at - run_.started < kExplainAfter || at - run_.explained < kExplainEach) {
     return;
   }
-  explained_ = at;
+  run_.explained = at;
   observer_.name_stacks(kExplainAfter);
-  stage_.clear();
-  if (moved && now.mutex_owner.value() != 0) {
-    stage_ = observer_.stage(now.mutex_owner, calls());
+  run_.stage.clear();
+  if (moved && now.busy()) {
+    run_.stage = observer_.stage(now.mutex_owner, calls());
   }
 }
 
@@ -285,18 +265,18 @@ Observation TransitionAssist::observe(const introspect::TransitionNow& now, Time
     return then == TimePoint() ? nanoseconds::max() : duration_cast<nanoseconds>(at - then);
   };
   Observation seen{
-      .kernel_at_work = now.mutex_owner.value() != 0,
+      .kernel_at_work = now.busy(),
       .pending = {},
       .mailbox = mailbox_ && mailbox_->listens(),
       .outstanding = mailbox_ && mailbox_->outstanding(),
-      .since_retry = since(std::max(retried_, signalled_)),
-      .since_resched = since(rescheduled_),
-      .since_signal = since(signalled_),
-      .since_pause = since(paused_),
+      .since_retry = since(std::max(run_.retried, run_.signalled)),
+      .since_resched = since(run_.rescheduled),
+      .since_signal = since(run_.signalled),
+      .since_pause = since(run_.paused),
       .next_pass_signals = now.signals_count != 0 && now.signals_count % kSignalsTimeout == 0,
-      .retries = retries_,
-      .signals = signals_,
-      .pauses = pauses_in_vain_,
+      .retries = run_.retries,
+      .signals = run_.signals,
+      .pauses = run_.pauses_in_vain,
       .may_pause = guardian_.has_value()};
   for (const PendingSeen& one : observer_.pending()) {
     seen.pending.push_back(one.view(at));
@@ -307,7 +287,8 @@ Observation TransitionAssist::observe(const introspect::TransitionNow& now, Time
 Result<void> TransitionAssist::perform(const Action& action, const introspect::TransitionNow& now) {
   switch (action.act) {
     case Act::wait:
-      if (mailbox_ && mailbox_->listens() && !mailbox_->outstanding() && explained_ > reported_) {
+      if (mailbox_ && mailbox_->listens() && !mailbox_->outstanding() &&
+          run_.explained > run_.reported) {
         send_report();
       }
       break;
@@ -331,19 +312,19 @@ void TransitionAssist::ask_guest(const Action& action) {
   switch (action.act) {
     case Act::resched:
       sent = mailbox_->resched(action.cpus, report());
-      rescheduled_ = at;
+      run_.rescheduled = at;
       ++record_.rescheds;
       break;
     case Act::signal:
       sent = mailbox_->signal(report());
-      signalled_ = at;
-      ++signals_;
+      run_.signalled = at;
+      ++run_.signals;
       ++record_.signals;
       break;
     default:
       sent = mailbox_->retry(action.cpu, report());
-      retried_ = at;
-      ++retries_;
+      run_.retried = at;
+      ++run_.retries;
       ++record_.retries;
       break;
   }
@@ -366,16 +347,18 @@ Result<void> TransitionAssist::switch_tasks(const introspect::TransitionNow& now
                               .prove = setup_.prove};
   SwitchOutcome outcome =
       pause_and_switch(setup_.view, setup_.domain, *guardian_, request, calls());
-  paused_ = steady_clock::now();
+  run_.paused = steady_clock::now();
   if (outcome.pause) {
     ++record_.pauses;
     record_.paused += *outcome.pause;
     record_.longest_pause = std::max(record_.longest_pause, *outcome.pause);
-    paused_for_ += *outcome.pause;
+    run_.paused_for += *outcome.pause;
   }
-  pauses_in_vain_ = outcome.switched.empty() ? pauses_in_vain_ + 1 : 0;
-  switched_ += static_cast<std::uint32_t>(outcome.switched.size());
-  tell_of_switch(outcome);
+  run_.pauses_in_vain = outcome.switched.empty() ? run_.pauses_in_vain + 1 : 0;
+  run_.switched += static_cast<std::uint32_t>(outcome.switched.size());
+  if (setup_.on_pause) {
+    setup_.on_pause(patch_, outcome);
+  }
   if (!outcome.switched.empty()) {
     std::erase_if(record_.notes, [](const AssistNote& one) { return one.id == "switch-refused"; });
   } else if (!outcome.refused.empty()) {
@@ -393,20 +376,8 @@ Result<void> TransitionAssist::switch_tasks(const introspect::TransitionNow& now
   return {};
 }
 
-void TransitionAssist::tell_of_switch(const SwitchOutcome& outcome) const {
-  boost::json::array switched;
-  for (const SwitchedTask& task : outcome.switched) {
-    switched.push_back(
-        {{"tid", task.tid}, {"name", task.name}, {"stack", json_strings(task.stack)}});
-  }
-  tell("switch", {{"patch", patch_},
-                  {"pause_us", outcome.pause.value_or(microseconds(0)).count()},
-                  {"switched", std::move(switched)},
-                  {"refused", json_strings(outcome.refused)}});
-}
-
 MailboxReport TransitionAssist::report() const {
-  MailboxReport report{.switched = switched_, .last_pause = paused_for_, .blockers = {}};
+  MailboxReport report{.switched = run_.switched, .last_pause = run_.paused_for, .blockers = {}};
   if (running_) {
     for (const PendingTask& task : observer_.pending_table().first) {
       if (task.pending_for >= kExplainAfter) {
@@ -418,7 +389,7 @@ MailboxReport TransitionAssist::report() const {
 }
 
 void TransitionAssist::send_report() {
-  reported_ = steady_clock::now();
+  run_.reported = steady_clock::now();
   if (mailbox_ && !mailbox_->report(report())) {
     mailbox_.reset();
   }
@@ -428,11 +399,11 @@ void TransitionAssist::publish(bool running, TimePoint at) {
   const std::scoped_lock lock(mutex_);
   ++told_.looks;
   told_.running = running;
-  told_.patching = running_now_.target_state == 1;
-  told_.since = started_;
-  if (running && at - started_ >= kExplainAfter) {
+  told_.patching = run_.now.target_state == 1;
+  told_.since = run_.started;
+  if (running && at - run_.started >= kExplainAfter) {
     told_.pending = observer_.pending_table();
-    told_.stage = stage_;
+    told_.stage = run_.stage;
   }
   changed_.notify_all();
 }
@@ -478,9 +449,7 @@ TransitionRecord TransitionAssist::finish() {
     thread_.request_stop();
     thread_.join();
     if (running_) {
-      record_.lasted = duration_cast<microseconds>(steady_clock::now() - started_);
-      record_.pending = observer_.history();
-      running_ = false;
+      take_down(steady_clock::now());
     }
     guardian_.reset();
     mailbox_.reset();

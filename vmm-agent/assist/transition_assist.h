@@ -9,8 +9,6 @@
 #include <thread>
 #include <vector>
 
-#include <boost/json.hpp>
-
 #include "vmm-agent/assist/assistance.h"
 #include "vmm-agent/assist/mailbox_port.h"
 #include "vmm-agent/assist/observer.h"
@@ -29,8 +27,8 @@ struct AssistSetup {
   Target target;
   AssistOptions options;
   std::chrono::milliseconds call_timeout{20'000};
-  /// Told of each thing done to the guest as soon as it is done, in the assisting thread.
-  std::function<void(std::string_view kind, const boost::json::object& detail)> record{};
+  /// Told of each pause as soon as it is over, in the assisting thread.
+  std::function<void(const std::string& patch, const SwitchOutcome& outcome)> on_pause{};
   Prover prove = prove_switch;
   std::string guardian_program = Guardian::kThisProgram;
 };
@@ -62,6 +60,19 @@ class TransitionAssist final : public Assistance {
     std::optional<Error> failed;
   };
 
+  /// One transition, in one direction, while it runs and until the next.
+  struct Run {
+    introspect::TransitionNow now{};
+    bool setting_up = true;  ///< nobody is pending yet, nor has moved
+    bool first_pass = true;  ///< klp_mutex has been held all the time
+    TimePoint started{}, all_moved{}, explained{}, reported{};
+    TimePoint retried{}, rescheduled{}, signalled{}, paused{};
+    std::uint32_t retries = 0, signals = 0, switched = 0;
+    std::uint32_t pauses_in_vain = 0;  ///< one after the other
+    std::chrono::microseconds paused_for{};
+    std::string stage{};
+  };
+
   void get_ready();
   void work(const std::stop_token& stop);
   Error watch(const std::stop_token& stop);
@@ -69,17 +80,16 @@ class TransitionAssist final : public Assistance {
   Result<void> check_guest(TimePoint at);
   void start(const introspect::TransitionNow& now, TimePoint at);
   void end(TimePoint at);
+  void take_down(TimePoint at);
   void explain(const introspect::TransitionNow& now, TimePoint at);
   Observation observe(const introspect::TransitionNow& now, TimePoint at);
   Result<void> perform(const Action& action, const introspect::TransitionNow& now);
   void ask_guest(const Action& action);
   Result<void> switch_tasks(const introspect::TransitionNow& now);
-  void tell_of_switch(const SwitchOutcome& outcome) const;
   void send_report();
   MailboxReport report() const;
   /// Takes the place of an earlier note of that id.
   void note(std::string id, std::string text, std::string hint = {});
-  void tell(std::string_view kind, const boost::json::object& detail) const;
   void publish(bool running, TimePoint at);
   std::chrono::milliseconds pace(TimePoint at) const;
   qmp::CallOptions calls() const { return {setup_.call_timeout, stop_}; }
@@ -96,15 +106,8 @@ class TransitionAssist final : public Assistance {
   std::stop_token stop_;  // of the caller while it prepares, then of the thread
   bool prepared_ = false;
   bool running_ = false;
-  bool setting_up_ = false;
-  bool first_pass_ = false;
-  introspect::TransitionNow running_now_{};
-  TimePoint started_, all_moved_, explained_, checked_, reported_;
-  TimePoint retried_, rescheduled_, signalled_, paused_;
-  std::uint32_t retries_ = 0, signals_ = 0, pauses_in_vain_ = 0;  // of this transition
-  std::chrono::microseconds paused_for_{};                        // of this transition
-  std::uint32_t switched_ = 0;                                    // of this transition
-  std::string stage_;
+  Run run_{};
+  TimePoint checked_;
 
   mutable std::mutex mutex_;
   std::condition_variable_any changed_;

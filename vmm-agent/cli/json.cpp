@@ -56,14 +56,18 @@ json::value to_json(const std::optional<PatchContents>& contents) {
                       {"states", std::move(states)}};
 }
 
+json::array switched_tasks(const std::vector<SwitchedTask>& tasks) {
+  json::array switched;
+  for (const SwitchedTask& task : tasks) {
+    switched.push_back(
+        json::object{{"tid", task.tid}, {"name", task.name}, {"stack", strings(task.stack)}});
+  }
+  return switched;
+}
+
 json::value to_json(const std::optional<TransitionRecord>& record) {
   if (!record) {
     return nullptr;
-  }
-  json::array switched;
-  for (const SwitchedTask& task : record->switched) {
-    switched.push_back(
-        json::object{{"tid", task.tid}, {"name", task.name}, {"stack", strings(task.stack)}});
   }
   return json::object{{"lasted_us", record->lasted.count()},
                       {"completing_us", record->completing.count()},
@@ -73,7 +77,7 @@ json::value to_json(const std::optional<TransitionRecord>& record) {
                       {"retries", record->retries},
                       {"rescheds", record->rescheds},
                       {"signals", record->signals},
-                      {"switched", std::move(switched)},
+                      {"switched", switched_tasks(record->switched)},
                       {"pending", to_json(record->pending)}};
 }
 
@@ -140,6 +144,13 @@ json::object to_json(const GuestPatch& patch) {
 }
 
 }  // namespace
+
+json::object to_json(const SwitchOutcome& outcome, const std::string& patch) {
+  return {{"patch", patch},
+          {"pause_us", outcome.pause.value_or(std::chrono::microseconds(0)).count()},
+          {"switched", switched_tasks(outcome.switched)},
+          {"refused", strings(outcome.refused)}};
+}
 
 json::object to_json(const PendingTasks& pending) {
   json::array tasks;

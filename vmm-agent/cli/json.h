@@ -6,6 +6,7 @@
 
 #include <boost/json/object.hpp>
 
+#include "vmm-agent/assist/switcher.h"
 #include "vmm-agent/operation/doctor.h"
 #include "vmm-agent/operation/kernel_log.h"
 #include "vmm-agent/operation/status.h"
@@ -17,6 +18,7 @@ namespace vpatch {
 // never renamed or removed, within one value of "schema".
 
 boost::json::object to_json(const PendingTasks& pending);
+boost::json::object to_json(const SwitchOutcome& outcome, const std::string& patch);
 boost::json::object to_json(const LivepatchFile& file);
 boost::json::object to_json(const Status& status, const std::string& domain);
 boost::json::object to_json(const StacksReport& report, const std::string& domain);

@@ -174,8 +174,8 @@ class Program {
           .target = options_.target,
           .options = options_.assist,
           .call_timeout = options_.agent_timeout,
-          .record = [&recorder](std::string_view kind, const boost::json::object& detail) {
-            recorder.event(kind, detail);
+          .on_pause = [&recorder](const std::string& patch, const SwitchOutcome& outcome) {
+            recorder.event("switch", to_json(outcome, patch));
           }});
       environment.assistance = &*assistance;
     } else {

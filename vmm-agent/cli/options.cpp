@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -17,10 +18,12 @@ namespace {
 using namespace std::chrono_literals;
 using std::chrono::milliseconds;
 
-/// An option that is a duration from `least` to `most`.
-void add_duration(CLI::App& command, const std::string& name, milliseconds& value,
-                  milliseconds least, milliseconds most, const std::string& text) {
-  command
+/// An option that is a duration from `least` to `most`, put into `value` (milliseconds, or optional
+/// ones).
+template <class Value>
+CLI::Option* add_duration(CLI::App& command, const std::string& name, Value& value,
+                          milliseconds least, milliseconds most, const std::string& text) {
+  return command
       .add_option_function<std::string>(
           name,
           [&value, name, least, most](const std::string& word) {
@@ -33,7 +36,7 @@ void add_duration(CLI::App& command, const std::string& name, milliseconds& valu
           text)
       ->type_name(
           fmt::format("DURATION in [{} - {}]", format_duration(least), format_duration(most)))
-      ->default_str(format_duration(value));
+      ->default_str(format_duration(std::optional(value).value_or(milliseconds(0))));
 }
 
 /// An option that is one of a few words.
@@ -139,25 +142,6 @@ void add_assist_options(CLI::App& command, AssistOptions& assist) {
                "The longest pause: past it the guest runs on, whatever was to be done");
 }
 
-void add_when_clear_option(CLI::App& command, std::optional<milliseconds>& when_clear) {
-  command
-      .add_option_function<std::string>(
-          "--when-clear",
-          [&when_clear](const std::string& word) {
-            const auto duration = parse_duration(word, 0s, 24h);
-            if (!duration) {
-              throw CLI::ValidationError("--when-clear", duration.error().what);
-            }
-            when_clear = *duration;
-          },
-          "Load only at an instant at which no task would hold the patch up; wait so long for one "
-          "(60s when no time is given)")
-      ->type_name("DURATION")
-      ->expected(0, 1)
-      ->default_str("60s")
-      ->run_callback_for_default(false);
-}
-
 /// The verbs that only look, from the guest's memory.
 void add_looking_verbs(CLI::App& app, Options& options) {
   auto& status =
@@ -223,7 +207,12 @@ Options parse_command_line(int argc, char** argv) {
   add_duration(apply, "--grace", options.apply.grace, 0s, 24h,
                "How long replaced modules stay loaded");
   add_assist_options(apply, options.assist);
-  add_when_clear_option(apply, options.apply.when_clear);
+  add_duration(apply, "--when-clear", options.apply.when_clear, 0s, 24h,
+               "Load only at an instant at which no task would hold the patch up; wait so long for "
+               "one (60s when no time is given)")
+      ->default_str("60s")
+      ->expected(0, 1)
+      ->run_callback_for_default(false);
   apply.add_flag("-n,--dry-run", options.apply.dry_run, "Check everything, change nothing");
   apply.add_flag("--allow-stacking", options.apply.preflight.allow_stacking,
                  "Let the patch change functions that another patch in force changes");

@@ -52,4 +52,13 @@ std::string describe(const introspect::Blocker& blocker, const introspect::TaskS
   return "it runs";
 }
 
+std::vector<std::string> texts_of(std::vector<NamedFrame> frames) {
+  std::vector<std::string> texts;
+  texts.reserve(frames.size());
+  for (NamedFrame& frame : frames) {
+    texts.push_back(std::move(frame.text));
+  }
+  return texts;
+}
+
 }  // namespace vpatch

@@ -29,4 +29,7 @@ std::string describe(const introspect::Blocker& blocker, const introspect::TaskS
 std::vector<NamedFrame> name_frames(const introspect::TaskStack& stack,
                                     const introspect::Symbolizer& symbols, bool scheduler_frames);
 
+/// Their texts alone.
+std::vector<std::string> texts_of(std::vector<NamedFrame> frames);
+
 }  // namespace vpatch

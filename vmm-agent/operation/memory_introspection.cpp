@@ -86,12 +86,9 @@ Result<Forecast> MemoryIntrospection::forecast(const LivepatchFile& file,
       PendingTask task{.tid = stack.task.tid,
                        .name = stack.task.name,
                        .state = std::string(1, stack.task.state_letter()),
-                       .stack = {},
+                       .stack = texts_of(std::move(stack.frames)),
                        .reason = std::string(introspect::to_string(*stack.blocks)),
                        .why = std::move(stack.why)};
-      for (NamedFrame& frame : stack.frames) {
-        task.stack.push_back(std::move(frame.text));
-      }
       forecast.blockers.first.push_back(std::move(task));
     }
   }

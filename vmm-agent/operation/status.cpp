@@ -61,12 +61,9 @@ PendingTask pending_task(const introspect::TaskStack& stack,
   PendingTask task{.tid = stack.task.tid,
                    .name = stack.task.name,
                    .state = state_text(stack.task),
-                   .stack = {},
+                   .stack = texts_of(name_frames(stack, symbols, false)),
                    .reason = "clear",
                    .why = "nothing holds it: it moves at the kernel's next try"};
-  for (NamedFrame& frame : name_frames(stack, symbols, false)) {
-    task.stack.push_back(std::move(frame.text));
-  }
   return task;
 }
 

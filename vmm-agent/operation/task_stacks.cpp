@@ -127,9 +127,7 @@ Result<StacksReport> read_stacks(GuestView& view, Domain* domain, const Target& 
     }
     return report;
   }
-  const auto& layout = view.kernel().layouts().livepatch;
-  auto state = layout ? introspect::read_livepatch(view.kernel().memory(), *layout)
-                      : std::unexpected(layout.error());
+  auto state = introspect::read_livepatch(view.kernel());
   if (!state) {
     return std::unexpected(
         from_introspect(std::move(state.error()).in_context("read the livepatch state")));

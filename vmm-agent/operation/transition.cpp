@@ -2,12 +2,11 @@
 #include "vmm-agent/operation/transition.h"
 
 #include <charconv>
-#include <condition_variable>
-#include <mutex>
 
 #include <fmt/format.h>
 
 #include "vmm-agent/operation/patience.h"
+#include "vmm-agent/wait.h"
 
 namespace vpatch {
 namespace {
@@ -61,10 +60,7 @@ std::string progress_text(const GuestPatch& patch, milliseconds elapsed,
 }  // namespace
 
 void SteadyClock::wait(milliseconds duration, const std::stop_token& stop) {
-  std::mutex mutex;
-  std::condition_variable_any wake;
-  std::unique_lock lock(mutex);
-  wake.wait_for(lock, stop, duration, [] { return false; });
+  wait_unless_stopped(duration, stop);
 }
 
 std::optional<std::uint64_t> measured_transition(const GuestState& state, const std::string& patch,
