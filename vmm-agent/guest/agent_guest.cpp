@@ -70,9 +70,14 @@ constexpr std::string_view kMakeFolder =
     "rm -rf /run/vpatch-delivery && mkdir -m 0700 /run/vpatch-delivery";
 constexpr std::string_view kRemoveDelivered = "rm -rf /run/vpatch-delivery";
 constexpr std::string_view kChecksum = R"sh(tool sha256sum "$1")sh";
-constexpr std::string_view kLoad = R"sh(tool insmod "$1")sh";
+// A livepatch's first try to move all tasks is made by the process that loads or disables it, with
+// klp_mutex held: a busy guest should not keep it waiting for a CPU.
+constexpr std::string_view kLoad = R"sh(
+(tool renice -n -20 -p $$) >/dev/null 2>&1
+tool insmod "$1")sh";
 constexpr std::string_view kUnload = R"sh(tool rmmod -- "$1")sh";
 constexpr std::string_view kSetEnabled = R"sh(
+(tool renice -n -20 -p $$) >/dev/null 2>&1
 [ -e /sys/kernel/vpatch/watch ] && printf %s "$1" 2>/dev/null >/sys/kernel/vpatch/watch
 printf %s "$2" >"/sys/kernel/livepatch/$1/enabled"
 )sh";
