@@ -32,6 +32,10 @@ Entries entries_of(const LivepatchState& state) {
   return entries;
 }
 
+/// All of the kernel's addresses: what stands for code of which it is not known where it lies.
+constexpr VirtRange kAnywhere =
+    VirtRange::between(GuestVirtAddr(0xffff'8000'0000'0000), GuestVirtAddr(~0ULL));
+
 std::optional<VirtRange> new_code(const PatchedFunction& function) {
   return VirtRange::make(function.new_func, function.new_size);
 }
@@ -200,13 +204,8 @@ std::vector<ForbiddenFunction> forbidden_now(const LivepatchState& state) {
       continue;
     }
     for (const PatchedFunction& function : object.functions) {
-      auto code = unpatching ? new_code(function) : code_below(entries, older, function);
-      if (!code) {
-        code = old_code(function);  // what lies below cannot be told: never nothing at all
-      }
-      if (code) {
-        forbidden.push_back({object.name, function.name, *code});
-      }
+      const auto code = unpatching ? new_code(function) : code_below(entries, older, function);
+      forbidden.push_back({object.name, function.name, code && !code->empty() ? *code : kAnywhere});
     }
   }
   return forbidden;

@@ -33,7 +33,8 @@ struct FunctionToChange {
 
 /// What the running transition forbids, by the kernel's rule (klp_check_stack_func() in
 /// kernel/livepatch/transition.c): while patching, the function that was in force before; while
-/// unpatching, the new one. Empty without a transition.
+/// unpatching, the new one. Where that code cannot be told, all of the kernel's addresses count as
+/// it. Empty without a transition.
 std::vector<ForbiddenFunction> forbidden_now(const LivepatchState& state);
 
 /// All symbols of a name in an object, as Symbolizer::named() gives them.

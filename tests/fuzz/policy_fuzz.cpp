@@ -101,7 +101,7 @@ void check_policy(fuzz::Input& input) {
 
 /// Few addresses, so that they meet: functions lie at multiples of 16, each 16 bytes long.
 GuestVirtAddr take_address(fuzz::Input& input) {
-  return GuestVirtAddr(0x1000U + input.take<std::uint8_t>());
+  return GuestVirtAddr(0xffff'ffff'8100'0000U + input.take<std::uint8_t>());
 }
 
 introspect::LivepatchState take_livepatch(fuzz::Input& input) {
@@ -166,7 +166,14 @@ void check_proof(fuzz::Input& input) {
   }
   const ExpectedTransition expected{GuestVirtAddr(input.take<std::uint8_t>() % 4),
                                     input.take<std::int8_t>() % 2};
-  const SwitchProof proof = prove_switch({look, state, unsafe}, expected);
+  introspect::ColdParts cold{introspect::forbidden_now(state), {}};
+  if (take_bool(input)) {
+    cold.parts.push_back({"vmlinux", "f.cold", *VirtRange::make(take_address(input), 16)});
+  }
+  if (take_bool(input)) {
+    cold.functions.clear();
+  }
+  const SwitchProof proof = prove_switch({look, state, unsafe, cold}, expected);
   if (proof.tasks.empty()) {
     return;
   }
@@ -177,7 +184,9 @@ void check_proof(fuzz::Input& input) {
       require(!unsafe[0].holds(frame.address, 1));
     }
   }
-  const auto forbidden = introspect::forbidden_now(state);
+  auto forbidden = introspect::forbidden_now(state);
+  require(forbidden == cold.functions);
+  forbidden.insert(forbidden.end(), cold.parts.begin(), cold.parts.end());
   for (const std::size_t index : proof.tasks) {
     const introspect::TaskStack& stack = look.tasks.at(index);
     require(stack.task.on_cpu && stack.task.patch_pending && stack.trace.reliable());

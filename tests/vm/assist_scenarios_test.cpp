@@ -72,6 +72,7 @@ TEST_F(AssistSleepers, UninterruptibleIsNamedWhenApplyGoesBack) {
   EXPECT_THAT(text_of(task, "why"), HasSubstr("vpatch_target_block"));
   EXPECT_THAT(boost::json::serialize(task.at("stack")), HasSubstr("vpatch_target_block"));
   EXPECT_EQ(answer.number("pauses"), 0) << answer;
+  EXPECT_THAT(shown("blockers"), HasSubstr("vpt_block"));
   EXPECT_EQ(vm().fingerprint(), before_);
 }
 

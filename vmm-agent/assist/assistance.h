@@ -41,8 +41,9 @@ struct TransitionRecord {
   std::uint32_t retries = 0;  ///< those that a signal is part of are not counted here
   std::uint32_t rescheds = 0;
   std::uint32_t signals = 0;
-  std::vector<SwitchedTask> switched{};
-  PendingTasks pending{};  ///< everybody seen pending, the longest first
+  std::uint32_t switches = 0;            ///< tasks that the host has moved
+  std::vector<SwitchedTask> switched{};  ///< the first of them
+  PendingTasks pending{};                ///< everybody seen pending, the longest first
   std::vector<AssistNote> notes{};
 };
 

@@ -15,7 +15,8 @@ namespace vpatch {
 namespace {
 
 constexpr std::chrono::seconds kGivenUp{1};
-/// What was read of the mailbox allows to write for that long, a part of what the module promises.
+/// What was read of the mailbox allows to write for that long, a part of what the module promises:
+/// a command begun then is written within twice that time, or not at all.
 constexpr std::chrono::milliseconds kFresh{VPATCH_GRACE_MS / 4};
 constexpr const char* kInstall =
     "Install and load the module vpatch_guest of this vpatch's version in the guest; "
@@ -137,6 +138,9 @@ Result<void> MailboxPort::send(const Command& command, const MailboxReport& repo
     ++sequence_;
   }
   sent_ = std::chrono::steady_clock::now();
+  if (sent_ - read_ > 2 * kFresh) {
+    return fail(Outcome::unreachable, "the host was too slow to command the guest module");
+  }
   return view_->write(host, std::as_bytes(std::span(&sequence_, 1)));
 }
 

@@ -73,16 +73,19 @@ class Decision {
     return seen_->since_retry >= gap;
   }
 
-  /// Those who run and have been left to the kernel for long enough.
+  /// Those who run in the kernel and have been left to it for long enough. An idle CPU wakes up
+  /// when it is told to. A user task leaves the kernel then: only kicks in vain tell that it does
+  /// not.
   std::vector<std::size_t> to_switch() const {
     std::vector<std::size_t> tasks;
     const bool allowed = options_->mode == AssistMode::full && seen_->may_pause &&
                          seen_->since_pause >= backed_off(kSlowRetry, seen_->pauses);
     if (allowed) {
       std::ranges::copy_if(running_, std::back_inserter(tasks), [&](std::size_t index) {
-        // An idle CPU wakes up when it is told to.
-        return task(index).kind != TaskKind::idle &&
-               task(index).running_for >= options_->switch_after;
+        const bool kicked = task(index).kicks >= kKicks || options_->switch_after.count() == 0;
+        const bool stays =
+            task(index).kind == TaskKind::kthread || (task(index).kind == TaskKind::user && kicked);
+        return stays && task(index).running_for >= options_->switch_after;
       });
     }
     return tasks;

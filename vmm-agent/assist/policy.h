@@ -59,7 +59,7 @@ struct Observation {
   bool next_pass_signals = false;
   std::uint32_t retries = 0;  ///< so far
   std::uint32_t signals = 0;
-  std::uint32_t pauses = 0;  ///< in vain, one after the other
+  std::uint32_t pauses = 0;  ///< tried so far, whatever came of them
   bool may_pause = false;    ///< a guardian stands by, and nothing is known that forbids it
 };
 

@@ -2,6 +2,7 @@
 #include "vmm-agent/assist/proof.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include <fmt/format.h>
 
@@ -77,11 +78,13 @@ SwitchProof prove_switch(const PausedGuest& guest, const ExpectedTransition& exp
   if (!proof.why_none.empty()) {
     return proof;
   }
-  const auto forbidden = introspect::forbidden_now(guest.livepatch);
-  if (forbidden.empty()) {
-    proof.why_none = "which functions change is not known";
+  auto forbidden = introspect::forbidden_now(guest.livepatch);
+  if (forbidden.empty() || forbidden != guest.cold.functions) {
+    proof.why_none = forbidden.empty() ? "which functions change is not known"
+                                       : "other functions change than before the pause";
     return proof;
   }
+  std::ranges::copy(guest.cold.parts, std::back_inserter(forbidden));
   std::vector<const introspect::Blocker*> blocks(guest.look.tasks.size());
   const auto blockers = introspect::find_blockers(guest.look.tasks, forbidden);
   for (const introspect::Blocker& blocker : blockers) {

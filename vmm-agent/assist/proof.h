@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "introspect/guest/blockers.h"
+#include "introspect/guest/cold_parts.h"
 #include "introspect/guest/stack_walk.h"
 #include "introspect/kernel/livepatch.h"
 
@@ -18,6 +19,7 @@ struct PausedGuest {
   const introspect::Look& look;                   ///< of all tasks, taken in the pause
   const introspect::LivepatchState& livepatch;    ///< read in the pause
   std::span<const introspect::VirtRange> unsafe;  ///< livepatch's and ftrace's own code, sorted
+  const introspect::ColdParts& cold;              ///< looked up before the pause
 };
 
 /// The transition that was begun, and must still be the one that runs.
@@ -42,8 +44,9 @@ struct SwitchProof {
 ///
 /// No task at all may be moved unless the transition is `expected`'s, nobody holds klp_mutex, the
 /// task list is complete, and no livepatch or ftrace code is on any stack. A task may be moved only
-/// if its CPU runs it, its stack is reliable, and no function on it is forbidden by the kernel's
-/// own rule (introspect::forbidden_now()). Sleeping tasks are left to the kernel.
+/// if its CPU runs it, its stack is reliable, and no function on it, nor its cold part, is
+/// forbidden by the kernel's own rule (introspect::forbidden_now()). Sleeping tasks are left to the
+/// kernel.
 SwitchProof prove_switch(const PausedGuest& guest, const ExpectedTransition& expected);
 
 }  // namespace vpatch

@@ -71,8 +71,25 @@ class Switcher {
                                 before_.tasks.size(),
                                 duration_cast<std::chrono::milliseconds>(took).count()));
     }
+    if (auto found = find_cold_parts(); !found) {
+      return refuse(found.error().what);
+    }
     const auto fit = not_migrating();
     return fit ? outcome_.refused.empty() : refuse(fit.error().what);
+  }
+
+  Result<void> find_cold_parts() {
+    const auto livepatch = introspect::read_livepatch(view_.kernel());
+    if (!livepatch) {
+      return std::unexpected(from_introspect(livepatch.error()));
+    }
+    const introspect::Symbolizer symbols(view_.kernel(), before_.modules);
+    auto cold = introspect::cold_parts_of(symbols, introspect::forbidden_now(*livepatch));
+    if (!cold) {
+      return std::unexpected(from_introspect(cold.error()));
+    }
+    cold_ = *std::move(cold);
+    return {};
   }
 
   Result<void> not_migrating() {
@@ -102,7 +119,7 @@ class Switcher {
       return std::unexpected(from_introspect(livepatch.error()));
     }
     const SwitchProof proof =
-        request_.prove({now_, *livepatch, request_.unsafe}, request_.expected);
+        request_.prove({now_, *livepatch, request_.unsafe, cold_}, request_.expected);
     note(proof);
     if (proof.tasks.empty()) {
       return {};
@@ -180,6 +197,7 @@ class Switcher {
   const qmp::CallOptions& calls_;
   introspect::Look before_;
   introspect::Look now_;
+  introspect::ColdParts cold_;
   std::vector<std::size_t> moved_;
   std::vector<std::string> unmoved_;
   SwitchOutcome outcome_;

@@ -38,6 +38,8 @@ constexpr milliseconds kLookPatience{5000};
 /// The guardian takes vpatch for hung after a pause that long: far above any that is meant.
 constexpr milliseconds kGuardianLimit{1000};
 constexpr milliseconds kProgressEach{100};
+/// So many switches are told with their stacks; all of them are in the journal.
+constexpr std::size_t kKeptSwitches = 100;
 /// SIGNALS_TIMEOUT of kernel/livepatch/transition.c.
 constexpr std::uint32_t kSignalsTimeout = 15;
 
@@ -276,7 +278,7 @@ Observation TransitionAssist::observe(const introspect::TransitionNow& now, Time
       .next_pass_signals = now.signals_count != 0 && now.signals_count % kSignalsTimeout == 0,
       .retries = run_.retries,
       .signals = run_.signals,
-      .pauses = run_.pauses_in_vain,
+      .pauses = run_.pauses,
       .may_pause = guardian_.has_value()};
   for (const PendingSeen& one : observer_.pending()) {
     seen.pending.push_back(one.view(at));
@@ -348,13 +350,13 @@ Result<void> TransitionAssist::switch_tasks(const introspect::TransitionNow& now
   SwitchOutcome outcome =
       pause_and_switch(setup_.view, setup_.domain, *guardian_, request, calls());
   run_.paused = steady_clock::now();
+  ++run_.pauses;
   if (outcome.pause) {
     ++record_.pauses;
     record_.paused += *outcome.pause;
     record_.longest_pause = std::max(record_.longest_pause, *outcome.pause);
     run_.paused_for += *outcome.pause;
   }
-  run_.pauses_in_vain = outcome.switched.empty() ? run_.pauses_in_vain + 1 : 0;
   run_.switched += static_cast<std::uint32_t>(outcome.switched.size());
   if (setup_.on_pause) {
     setup_.on_pause(patch_, outcome);
@@ -364,7 +366,12 @@ Result<void> TransitionAssist::switch_tasks(const introspect::TransitionNow& now
   } else if (!outcome.refused.empty()) {
     note("switch-refused", "a busy task was not moved: " + outcome.refused.front());
   }
-  std::ranges::move(outcome.switched, std::back_inserter(record_.switched));
+  record_.switches += static_cast<std::uint32_t>(outcome.switched.size());
+  for (SwitchedTask& task : outcome.switched) {
+    if (record_.switched.size() < kKeptSwitches) {
+      record_.switched.push_back(std::move(task));
+    }
+  }
   if (outcome.failed) {
     // A guest that stands still is left to the guardian, which goes on trying.
     guardian_.reset();
@@ -378,11 +385,10 @@ Result<void> TransitionAssist::switch_tasks(const introspect::TransitionNow& now
 
 MailboxReport TransitionAssist::report() const {
   MailboxReport report{.switched = run_.switched, .last_pause = run_.paused_for, .blockers = {}};
-  if (running_) {
-    for (const PendingTask& task : observer_.pending_table().first) {
-      if (task.pending_for >= kExplainAfter) {
-        report.blockers += report_line(task);
-      }
+  const PendingTasks pending = running_ ? observer_.pending_table() : record_.pending;
+  for (const PendingTask& task : pending.first) {
+    if (task.pending_for >= kExplainAfter) {
+      report.blockers += report_line(task);
     }
   }
   return report;

@@ -68,7 +68,7 @@ class TransitionAssist final : public Assistance {
     TimePoint started{}, all_moved{}, explained{}, reported{};
     TimePoint retried{}, rescheduled{}, signalled{}, paused{};
     std::uint32_t retries = 0, signals = 0, switched = 0;
-    std::uint32_t pauses_in_vain = 0;  ///< one after the other
+    std::uint32_t pauses = 0;  ///< tried, whatever came of them
     std::chrono::microseconds paused_for{};
     std::string stage{};
   };

@@ -77,6 +77,7 @@ json::value to_json(const std::optional<TransitionRecord>& record) {
                       {"retries", record->retries},
                       {"rescheds", record->rescheds},
                       {"signals", record->signals},
+                      {"switches", record->switches},
                       {"switched", switched_tasks(record->switched)},
                       {"pending", to_json(record->pending)}};
 }

@@ -94,7 +94,8 @@ class Program {
     if (!channel) {
       return std::unexpected(std::move(channel.error()).in_context(name));
     }
-    session.guest = std::make_unique<AgentGuest>(**channel);
+    session.guest = std::make_unique<AgentGuest>(
+        **channel, options_.assist.mode == AssistMode::off ? Urgency::ordinary : Urgency::highest);
     return session;
   }
 

@@ -50,7 +50,7 @@ void Recorder::end(const Report& report, const std::string& guest_release) {
     end.pauses = seen.pauses;
     end.retries = seen.retries;
     end.signals = seen.signals;
-    end.switches = seen.switched.size();
+    end.switches = seen.switches;
   }
   const std::scoped_lock lock(mutex_);
   if (journal_) {

@@ -79,8 +79,7 @@ void append_transition(std::string& out, const TransitionRecord& record, bool ve
     fmt::format_to(std::back_inserter(out),
                    "  {} retries, {} rescheds, {} signals, {} tasks moved, {} pauses; completing "
                    "took {:.1f} ms\n",
-                   record.retries, record.rescheds, record.signals, record.switched.size(),
-                   record.pauses,
+                   record.retries, record.rescheds, record.signals, record.switches, record.pauses,
                    std::chrono::duration<double, std::milli>(record.completing).count());
   }
 }

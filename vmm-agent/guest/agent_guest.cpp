@@ -70,14 +70,11 @@ constexpr std::string_view kMakeFolder =
     "rm -rf /run/vpatch-delivery && mkdir -m 0700 /run/vpatch-delivery";
 constexpr std::string_view kRemoveDelivered = "rm -rf /run/vpatch-delivery";
 constexpr std::string_view kChecksum = R"sh(tool sha256sum "$1")sh";
-// A livepatch's first try to move all tasks is made by the process that loads or disables it, with
-// klp_mutex held: a busy guest should not keep it waiting for a CPU.
-constexpr std::string_view kLoad = R"sh(
-(tool renice -n -20 -p $$) >/dev/null 2>&1
-tool insmod "$1")sh";
+// A guest without renice loads it all the same. $$ is the shell, and what it then executes.
+constexpr std::string_view kUrgent = "(tool renice -n -20 -p $$) >/dev/null 2>&1\n";
+constexpr std::string_view kLoad = R"sh(tool insmod "$1")sh";
 constexpr std::string_view kUnload = R"sh(tool rmmod -- "$1")sh";
 constexpr std::string_view kSetEnabled = R"sh(
-(tool renice -n -20 -p $$) >/dev/null 2>&1
 [ -e /sys/kernel/vpatch/watch ] && printf %s "$1" 2>/dev/null >/sys/kernel/vpatch/watch
 printf %s "$2" >"/sys/kernel/livepatch/$1/enabled"
 )sh";
@@ -241,8 +238,12 @@ Result<void> AgentGuest::remove_delivered(const qmp::CallOptions& options) {
   return {};
 }
 
+std::string AgentGuest::with_urgency(std::string_view script) const {
+  return std::string(urgency_ == Urgency::highest ? kUrgent : "") + std::string(script);
+}
+
 Result<ToolResult> AgentGuest::load(const std::string& module, const qmp::CallOptions& options) {
-  return run_tool(kLoad, {delivered_path(module)}, options);
+  return run_tool(with_urgency(kLoad), {delivered_path(module)}, options);
 }
 
 Result<ToolResult> AgentGuest::unload(const std::string& module, const qmp::CallOptions& options) {
@@ -251,7 +252,7 @@ Result<ToolResult> AgentGuest::unload(const std::string& module, const qmp::Call
 
 Result<ToolResult> AgentGuest::set_enabled(const std::string& patch, bool enabled,
                                            const qmp::CallOptions& options) {
-  return run_tool(kSetEnabled, {patch, enabled ? "1" : "0"}, options);
+  return run_tool(with_urgency(kSetEnabled), {patch, enabled ? "1" : "0"}, options);
 }
 
 Result<std::vector<std::string>> AgentGuest::log_tail(const qmp::CallOptions& options) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <string_view>
 
 #include "vmm-agent/guest/guest.h"
@@ -14,12 +15,21 @@ inline constexpr std::array<std::string_view, 9> kNeededAgentCommands = {
     "guest-exec-status", "guest-file-open",  "guest-file-write",
     "guest-file-flush",  "guest-file-close", "guest-file-read"};
 
+/// How a livepatch is loaded, enabled and disabled. The kernel's first try to move all tasks is
+/// made by the process that does so, with klp_mutex held: in a busy guest it waits for a CPU
+/// meanwhile.
+enum class Urgency : std::uint8_t {
+  ordinary,  ///< as the agent itself runs
+  highest,   ///< at nice -20
+};
+
 /// The guest through its QEMU guest agent: small fixed shell scripts, run by guest-exec, and file
 /// transfer. No text from outside ever becomes part of a script; it is passed as an argument.
 class AgentGuest final : public Guest {
  public:
   /// `channel` must outlive this object.
-  explicit AgentGuest(qmp::Channel& channel) : agent_(channel) {}
+  explicit AgentGuest(qmp::Channel& channel, Urgency urgency = Urgency::ordinary)
+      : agent_(channel), urgency_(urgency) {}
 
   Result<qmp::AgentInfo> agent_info(const qmp::CallOptions& options);
 
@@ -44,9 +54,11 @@ class AgentGuest final : public Guest {
                                      const qmp::CallOptions& options);
   Result<ToolResult> run_tool(std::string_view script, std::vector<std::string> arguments,
                               const qmp::CallOptions& options);
+  std::string with_urgency(std::string_view script) const;
   Result<std::vector<std::string>> log_tail(const qmp::CallOptions& options);
 
   qmp::GuestAgent agent_;
+  Urgency urgency_;
 };
 
 }  // namespace vpatch

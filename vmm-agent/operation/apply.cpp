@@ -39,12 +39,18 @@ class Apply {
   /// The change itself, with the assistance at work from before it begins until it is over.
   bool patch() {
     begin_assistance(context_, file_.name);
-    const bool patched = load() && transition();
+    const bool patched = not_interrupted() && load() && transition();
     end_assistance(context_, report_);
     return patched;
   }
 
   bool interrupted() const { return context_.stop.stop_requested(); }
+
+  /// The last instant at which Ctrl-C costs nothing.
+  bool not_interrupted() {
+    const bool loads = plan_.action != ApplyAction::join;
+    return !(loads && interrupted()) || abandon_delivery(Error{Outcome::refused, "interrupted"});
+  }
 
   bool conclude(Outcome outcome, std::string text, std::string hint = {}) {
     report_.conclude(outcome, fmt::format("{}: {}", context_.domain, text), std::move(hint));

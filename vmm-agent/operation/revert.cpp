@@ -33,7 +33,7 @@ class Revert {
   /// The change itself, with the assistance at work from before it begins until it is over.
   bool unpatch() {
     begin_assistance(context_, report_.patch);
-    const bool unpatched = disable() && transition();
+    const bool unpatched = not_interrupted() && disable() && transition();
     end_assistance(context_, report_);
     return unpatched;
   }
@@ -44,6 +44,9 @@ class Revert {
   }
   bool conclude(const Error& error) { return conclude(error.outcome, error.what, error.hint); }
   bool interrupted() const { return context_.stop.stop_requested(); }
+  bool not_interrupted() {
+    return !interrupted() || conclude(Outcome::refused, "interrupted before the guest was touched");
+  }
 
   bool choose() {
     context_.reporter.progress("reading the guest");
@@ -89,8 +92,7 @@ class Revert {
       return conclude(mark.error());  // without it, old trouble in the log would look new
     }
     log_mark_ = mark ? *std::move(mark) : std::string();
-    return interrupted() ? conclude(Outcome::refused, "interrupted before the guest was touched")
-                         : true;
+    return not_interrupted();
   }
 
   bool disable() {

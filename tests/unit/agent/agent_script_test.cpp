@@ -40,9 +40,9 @@ std::string output_of(const std::string& command) {
 
 /// The script that `ask` sends to the agent.
 template <class Ask>
-std::string script_of(const Ask& ask) {
+std::string script_of(const Ask& ask, Urgency urgency = Urgency::ordinary) {
   qmp::ScriptedChannel channel;
-  AgentGuest guest(channel);
+  AgentGuest guest(channel, urgency);
   static_cast<void>(ask(guest));
   return std::string(channel.sent.at(0).arguments.at("arg").as_array().at(1).as_string());
 }
@@ -170,6 +170,16 @@ TEST_P(AgentScript, WritesEnabledAndTellsTheGuestModuleToWatch) {
       "");
   EXPECT_EQ(output_of("cat " + (root_ / "sys/kernel/livepatch/p1/enabled").string()), "0");
   EXPECT_EQ(output_of("cat " + (root_ / "sys/kernel/vpatch/watch").string()), "p1");
+}
+
+TEST_P(AgentScript, WhatIsUrgentHasTheHighestPriority) {
+  write("sys/kernel/livepatch/p1/enabled", "1\n");
+  const auto disable = [](AgentGuest& guest) { return guest.set_enabled("p1", false, {}); };
+  const std::string priority = "\nexec nice";
+  const std::string ordinary = run(script_of(disable) + priority, "p1 0");
+  const std::string urgent = run(script_of(disable, Urgency::highest) + priority, "p1 0");
+  EXPECT_EQ(urgent, geteuid() == 0 ? "-20\n" : ordinary);
+  EXPECT_EQ(output_of("cat " + (root_ / "sys/kernel/livepatch/p1/enabled").string()), "0");
 }
 
 TEST_P(AgentScript, TakesAPatchsNameAsOneWordAndRunsNothingOfIt) {

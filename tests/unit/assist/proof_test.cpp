@@ -64,7 +64,10 @@ TaskStack busy(std::uint32_t tid) {
 
 class Proof : public testing::Test {
  protected:
-  SwitchProof prove() const { return prove_switch({look, livepatch, unsafe}, expected); }
+  SwitchProof prove() {
+    cold.functions = introspect::forbidden_now(livepatch);
+    return prove_switch({look, livepatch, unsafe, cold}, expected);
+  }
 
   introspect::Look look = [] {
     introspect::Look one;
@@ -73,6 +76,7 @@ class Proof : public testing::Test {
   }();
   introspect::LivepatchState livepatch = patching();
   std::vector<VirtRange> unsafe = {*VirtRange::make(kLivepatchCode, kSize)};
+  introspect::ColdParts cold;
   ExpectedTransition expected{kPatch, 1};
 };
 
@@ -121,6 +125,20 @@ TEST_F(Proof, RefusesTheOldFunctionDeepOnTheStackWhilePatching) {
 TEST_F(Proof, RefusesTheFirstInstructionOfTheOldFunction) {
   look.tasks[0].trace.frames[0].address = kOld;
   EXPECT_THAT(prove().tasks, IsEmpty());
+}
+
+TEST_F(Proof, RefusesTheColdPartOfTheOldFunction) {
+  cold.parts = {{"vmlinux", "f.cold", *VirtRange::make(kElsewhere, 0x10)}};
+  const SwitchProof proof = prove();
+  EXPECT_THAT(proof.tasks, IsEmpty());
+  ASSERT_THAT(proof.refused, SizeIs(1));
+  EXPECT_EQ(proof.refused[0].why, "f.cold is on its stack");
+}
+
+TEST_F(Proof, MovesNobodyWhenOtherFunctionsChangeThanWereLookedUp) {
+  const SwitchProof proof = prove_switch({look, livepatch, unsafe, cold}, expected);
+  EXPECT_THAT(proof.tasks, IsEmpty());
+  EXPECT_THAT(proof.why_none, HasSubstr("other functions"));
 }
 
 TEST_F(Proof, AllowsTheNewFunctionWhilePatching) {

@@ -82,6 +82,23 @@ TEST(ForbiddenNow, IsTheReplacementBelowWhilePatchingAgain) {
               ElementsAre(ForbiddenFunction{"vmlinux", "f", code(kNew1, kNewSize)}));
 }
 
+TEST(ForbiddenNow, IsAllCodeWhereWhatWasInForceCannotBeTold) {
+  LivepatchState state = second_transition(1);
+  state.func_stacks[0].functions[1] = GuestVirtAddr(99);  // of no patch that is listed
+  const auto forbidden = forbidden_now(state);
+  ASSERT_THAT(forbidden, SizeIs(1));
+  EXPECT_TRUE(forbidden[0].code.holds(kOld, kOldSize));
+  EXPECT_TRUE(forbidden[0].code.holds(kNew2, kNewSize));
+}
+
+TEST(ForbiddenNow, IsAllCodeWhereAFunctionHasNoSize) {
+  LivepatchState state = transition(0);
+  state.patches[0].objects[0].functions[0].new_size = 0;
+  const auto forbidden = forbidden_now(state);
+  ASSERT_THAT(forbidden, SizeIs(1));
+  EXPECT_TRUE(forbidden[0].code.holds(kOld, kOldSize));
+}
+
 TEST(ForbiddenNow, LeavesOutObjectsThatAreNotLoaded) {
   LivepatchState state = transition(1);
   state.patches[0].objects[0].patched = false;
