@@ -104,7 +104,7 @@ std::string TransitionObserver::follow(const introspect::TransitionNow& now, Tim
     return same ? patch_ : "";
   }
   if (!same) {
-    pending_.clear();
+    merge({}, at);  // who was pending in another direction is no more
   }
   followed_ = now;
   patch_ = patch->name;
