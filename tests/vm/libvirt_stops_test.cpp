@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // QEMU's STOP and RESUME events through a real libvirt. The VM has no guest but its firmware.
 #include <chrono>
+#include <csignal>
 #include <memory>
 #include <thread>
 
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #include "tests/vm/subprocess.h"
+#include "tests/vm/test_vm.h"
 #include "vmm-agent/domain/pause.h"
 
 namespace vpatch::test {
@@ -107,6 +109,35 @@ TEST_F(LibvirtStopsTest, OfOneConnectionDoNotEndAnothersWatch) {
     EXPECT_TRUE(domain_->stopped_for({}));
   }
   expect_timed_by_events(*domain_, milliseconds(0));
+}
+
+TEST_F(LibvirtStopsTest, TellWhoeverElseResumesInAPause) {
+  for (const bool by_another : {true, false}) {
+    auto pause = Pause::take(*domain_, target_, kLongLimit, {}, VPATCH_PROGRAM);
+    ASSERT_TRUE(pause) << pause.error().what;
+    EXPECT_TRUE(pause->still_holds({}));
+    if (by_another) {
+      ASSERT_EQ(virsh({"resume", target_.domain}).exit_code, 0);
+      ASSERT_EQ(virsh({"suspend", target_.domain}).exit_code, 0);
+      EXPECT_TRUE(eventually([this] { return domain_->resumed_by_others(); }));
+    }
+    ASSERT_TRUE(pause->resume());
+    EXPECT_EQ(pause->ran_on(), by_another);
+  }
+}
+
+TEST_F(LibvirtStopsTest, AMonitorCallEndsInTimeWhenQemuHangs) {
+  const auto qemu = domain_->vmm_pid();
+  ASSERT_TRUE(qemu) << qemu.error().what;
+  ASSERT_EQ(kill(*qemu, SIGSTOP), 0);
+  const auto start = std::chrono::steady_clock::now();
+  const auto reply =
+      (*domain_->monitor())->execute("query-status", {}, {.timeout = milliseconds(100)});
+  const auto took = std::chrono::steady_clock::now() - start;
+  EXPECT_EQ(kill(*qemu, SIGCONT), 0);
+  ASSERT_FALSE(reply);
+  EXPECT_EQ(reply.error().code, qmp::Errc::timeout);
+  EXPECT_LT(took, std::chrono::seconds(5));
 }
 
 TEST_F(LibvirtStopsTest, MigrationIsAskedForThroughLibvirt) {

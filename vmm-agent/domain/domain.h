@@ -13,7 +13,8 @@
 
 namespace vpatch {
 
-/// `held`: paused by the hypervisor itself, for an I/O error, a migration, a snapshot and the like.
+/// `held`: stopped by the hypervisor itself, for an I/O error, a migration, a snapshot and the
+/// like.
 enum class RunState : std::uint8_t { running, paused, held, shut_off, crashed, other };
 
 std::string_view to_string(RunState state);
@@ -34,7 +35,8 @@ class Domain {
 
   virtual Result<RunState> run_state(const qmp::CallOptions& options) = 0;
   /// Stops all vCPUs, or lets them run again; done already is done. Use `Pause`, which pays its
-  /// debt. After a timeout the hypervisor may still carry it out.
+  /// debt. After a timeout the hypervisor may still carry it out. A domain that is held for a
+  /// migration is not resumed: another host may run it.
   virtual Result<void> pause(const qmp::CallOptions& options) = 0;
   virtual Result<void> resume(const qmp::CallOptions& options) = 0;
   /// From here on the monitor's STOP and RESUME events count for stopped_for(), older ones do not.
@@ -44,6 +46,9 @@ class Domain {
   /// after it, by QEMU's stamps (the host's wall clock). Outcome::unreachable when these events did
   /// not come within the options, since watch_stops().
   virtual Result<std::chrono::microseconds> stopped_for(const qmp::CallOptions& options) = 0;
+  /// Whether a RESUME event has come, since watch_stops(), that QEMU has stamped before this
+  /// object's resume() was called. Does not wait; false where there are no such events.
+  virtual bool resumed_by_others() = 0;
   /// Whether a migration is under way, or may be: what the host writes to guest memory then might
   /// not reach the destination. Outcome::unreachable when the monitor does not say.
   Result<bool> migrating(const qmp::CallOptions& options);

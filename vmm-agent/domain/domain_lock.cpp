@@ -4,6 +4,7 @@
 #include <array>
 #include <cerrno>
 #include <system_error>
+#include <utility>
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -17,13 +18,6 @@ namespace {
 /// One folder for all users of the host: a lock that only some of them see is none.
 constexpr const char* kLockFolder = "/run/vpatch";
 
-std::unexpected<Error> cannot(const std::string& what, const std::string& path) {
-  return fail(Outcome::refused,
-              fmt::format("cannot {} {}: {}", what, path, std::generic_category().message(errno)),
-              "Run vpatch as root, or let the group libvirt use the folder: install -d -m 2770 -g "
-              "libvirt /run/vpatch");
-}
-
 /// What the holder wrote about itself, made fit to print.
 std::string read_holder(int fd) {
   std::array<char, 200> text{};
@@ -35,19 +29,35 @@ std::string read_holder(int fd) {
 
 }  // namespace
 
-Result<DomainLock> DomainLock::acquire(const std::string& identity, const std::string& domain,
-                                       const std::string& what) {
+std::unexpected<Error> lock_file_error(const std::string& what, const std::string& path) {
+  return fail(Outcome::refused,
+              fmt::format("cannot {} {}: {}", what, path, std::generic_category().message(errno)),
+              "Run vpatch as root, or let the group libvirt use the folder: install -d -m 2770 -g "
+              "libvirt /run/vpatch");
+}
+
+Result<LockFile> open_lock_file(const std::string& name) {
   if (mkdir(kLockFolder, 0755) != 0 && errno != EEXIST) {
-    return cannot("create", kLockFolder);
+    return lock_file_error("create", kLockFolder);
   }
-  const std::string path = fmt::format("{}/{}.lock", kLockFolder, identity);
+  std::string path = fmt::format("{}/{}.lock", kLockFolder, name);
   introspect::UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0660));
   if (fd.get() < 0) {
-    return cannot("open", path);
+    return lock_file_error("open", path);
   }
+  return LockFile{std::move(fd), std::move(path)};
+}
+
+Result<DomainLock> DomainLock::acquire(const std::string& identity, const std::string& domain,
+                                       const std::string& what) {
+  auto file = open_lock_file(identity);
+  if (!file) {
+    return std::unexpected(std::move(file.error()));
+  }
+  introspect::UniqueFd fd = std::move(file->fd);
   if (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) {
-      return cannot("lock", path);
+      return lock_file_error("lock", file->path);
     }
     return fail(Outcome::refused,
                 fmt::format("{}: busy: {} works on this domain", domain, read_holder(fd.get())),
@@ -55,7 +65,7 @@ Result<DomainLock> DomainLock::acquire(const std::string& identity, const std::s
   }
   const std::string holder = fmt::format("vpatch {} (process {})", what, getpid());
   if (ftruncate(fd.get(), 0) != 0 || pwrite(fd.get(), holder.data(), holder.size(), 0) < 0) {
-    return cannot("write", path);
+    return lock_file_error("write", file->path);
   }
   return DomainLock(std::move(fd));
 }

@@ -8,6 +8,18 @@
 
 namespace vpatch {
 
+struct LockFile {
+  introspect::UniqueFd fd;
+  std::string path;
+};
+
+/// Opens `<name>.lock` in the folder that all users of the host share. Outcome::refused when that
+/// cannot be.
+Result<LockFile> open_lock_file(const std::string& name);
+
+/// What errno says about a lock file, and what to do about it.
+std::unexpected<Error> lock_file_error(const std::string& what, const std::string& path);
+
 /// Keeps every other vpatch of this host away from one domain while a change is under way. The
 /// kernel drops the lock with the process, however that ends, so no stale lock can remain.
 class DomainLock {

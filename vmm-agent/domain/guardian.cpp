@@ -6,6 +6,7 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstring>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -140,8 +141,8 @@ Result<Guardian> Guardian::start(const Target& target, std::chrono::milliseconds
   return guardian;
 }
 
-Result<void> Guardian::arm(const qmp::CallOptions& options) {
-  if (exchange('P', 'p', options)) {
+Result<void> Guardian::arm(const PauseLock& lock, const qmp::CallOptions& options) {
+  if (exchange('P', 'p', options, lock.fd())) {
     return {};
   }
   static_cast<void>(say('R'));  // it may be armed, or about to be
@@ -163,13 +164,27 @@ void Guardian::disarm_after_failure() {
   }
 }
 
-bool Guardian::say(char word) const {
-  return socket_ && send(socket_.get(), &word, 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1;
+bool Guardian::say(char word, int fd) const {
+  iovec text{&word, 1};
+  msghdr message{};
+  message.msg_iov = &text;
+  message.msg_iovlen = 1;
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+  if (fd >= 0) {
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    cmsghdr* const header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof fd);
+    std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
+  }
+  return socket_ && sendmsg(socket_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT) == 1;
 }
 
-bool Guardian::exchange(char word, char answer, const qmp::CallOptions& options) {
+bool Guardian::exchange(char word, char answer, const qmp::CallOptions& options, int fd) {
   const auto deadline = std::chrono::steady_clock::now() + options.timeout;
-  if (!say(word)) {
+  if (!say(word, fd)) {
     return false;
   }
   while (!options.stop.stop_requested() && std::chrono::steady_clock::now() < deadline) {

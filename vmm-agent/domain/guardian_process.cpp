@@ -3,10 +3,13 @@
 #include "vmm-agent/domain/guardian_process.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <charconv>
 #include <chrono>
 #include <csignal>
+#include <cstring>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -18,6 +21,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "introspect/memory/unique_fd.h"
 #include "qmp/socket_channel.h"
 #include "vmm-agent/domain/domain.h"
 
@@ -31,10 +35,12 @@ using std::chrono::milliseconds;
 const qmp::CallOptions kConnect{.timeout = milliseconds(500)};
 const qmp::CallOptions kCall{.timeout = milliseconds(5000)};
 constexpr milliseconds kLookAgain{50};
-/// libvirt may carry out a pause that its client asked for and did not live to see. QEMU's monitor
-/// ends what one client asked for before it greets the next.
-/// It waits up to 30 s for another job on the domain.
+/// libvirt may carry out a pause that its client asked for and did not live to see: it waits up to
+/// 30 s for another job on the domain. QEMU's monitor ends what one client asked for before it
+/// greets the next.
 constexpr milliseconds kLateSuspend{40'000};
+/// For a killed process to end.
+constexpr milliseconds kEndOfParent{2'000};
 /// For a libvirtd that is started again; longer outages are for people.
 constexpr milliseconds kPatience{600'000};
 
@@ -45,7 +51,11 @@ enum class Seen : std::uint8_t {
   unknown,  ///< it could not be asked
 };
 
-Seen look_libvirt(std::unique_ptr<Domain>& domain, const Target& target) {
+/// Called before the domain is resumed.
+using BeforeResume = std::function<void()>;
+
+Seen look_libvirt(std::unique_ptr<Domain>& domain, const Target& target,
+                  const BeforeResume& before) {
   if (domain == nullptr) {
     auto opened = open_domain(target, kCall);
     if (!opened) {
@@ -54,17 +64,21 @@ Seen look_libvirt(std::unique_ptr<Domain>& domain, const Target& target) {
     domain = *std::move(opened);
   }
   const auto state = domain->run_state(kCall);
-  if (state && *state == RunState::paused && domain->resume(kCall)) {
-    return Seen::resumed;
+  const bool paused = state && *state == RunState::paused;
+  if (paused) {
+    before();
+    if (domain->resume(kCall)) {
+      return Seen::resumed;
+    }
   }
-  if (!state || *state == RunState::paused || *state == RunState::other) {
+  if (!state || paused || *state == RunState::other) {
     domain.reset();  // another connection, the next time
     return Seen::unknown;
   }
   return *state == RunState::running ? Seen::running : Seen::over;
 }
 
-Seen look_qemu(const std::string& path) {
+Seen look_qemu(const std::string& path, const BeforeResume& before) {
   auto monitor = qmp::MonitorChannel::connect(path, kConnect);
   if (!monitor) {
     const int why = monitor.error().sys_errno;
@@ -79,6 +93,7 @@ Seen look_qemu(const std::string& path) {
   if (word->get_string() != "paused") {  // exactly what `stop` makes of "running"
     return word->get_string() == "running" ? Seen::running : Seen::over;
   }
+  before();
   return (*monitor)->execute("cont", {}, kCall) ? Seen::resumed : Seen::unknown;
 }
 
@@ -97,12 +112,19 @@ class Watch {
     while (true) {
       switch (next_word()) {
         case 'P':
-          owed_ = true;
-          due_ = Clock::now() + limit_;
-          answer('p');
+          if (lock_) {
+            owed_ = true;
+            stood_still_ = false;
+            due_ = Clock::now() + limit_;
+            answer('p');
+          }
+          break;
+        case 'S':
+          stood_still_ = true;
           break;
         case 'R':
           owed_ = false;
+          lock_.reset();
           answer('r');
           break;
         case kPastLimit:
@@ -120,7 +142,7 @@ class Watch {
   static constexpr char kEnd = '\0';
   static constexpr char kPastLimit = '!';
 
-  char next_word() const {
+  char next_word() {
     while (true) {
       const auto left =
           std::chrono::ceil<milliseconds>(std::max(due_ - Clock::now(), Clock::duration(0)));
@@ -128,8 +150,7 @@ class Watch {
       const int ready =
           poll(&wait, 1, owed_ ? static_cast<int>(std::min<long>(left.count(), 60'000)) : -1);
       if (ready > 0) {
-        char word = 0;
-        return read(kGuardianSocket, &word, 1) == 1 ? word : kEnd;
+        return read_word();
       }
       if (owed_ && Clock::now() >= due_) {
         return kPastLimit;
@@ -137,39 +158,70 @@ class Watch {
     }
   }
 
+  /// With the lock, where one comes along.
+  char read_word() {
+    char word = kEnd;
+    iovec text{&word, 1};
+    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+    msghdr message{};
+    message.msg_iov = &text;
+    message.msg_iovlen = 1;
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    if (recvmsg(kGuardianSocket, &message, MSG_CMSG_CLOEXEC) != 1) {
+      return kEnd;
+    }
+    const cmsghdr* const header = CMSG_FIRSTHDR(&message);
+    if (header != nullptr && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
+        header->cmsg_len == CMSG_LEN(sizeof(int))) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(header), sizeof fd);
+      lock_.reset(fd);
+    }
+    return word;
+  }
+
   static void answer(char word) {
     static_cast<void>(send(kGuardianSocket, &word, 1, MSG_NOSIGNAL | MSG_DONTWAIT));
   }
 
-  Seen look() {
-    return target_.is_libvirt() ? look_libvirt(domain_, target_) : look_qemu(target_.qmp);
+  Seen look(const BeforeResume& before) {
+    return target_.is_libvirt() ? look_libvirt(domain_, target_, before)
+                                : look_qemu(target_.qmp, before);
   }
 
   /// The parent lives. It may yet say 'R', or pause so late that libvirt knows nothing of it now.
   void enforce_limit() {
-    const Seen seen = look();
-    owed_ = seen == Seen::running || seen == Seen::unknown;
+    const Seen seen = look([] { end_parent(); });
+    owed_ = seen == Seen::unknown || (seen == Seen::running && !stood_still_);
     if (seen == Seen::unknown) {
       free_monitor();
     }
     due_ = Clock::now() + kLookAgain;
   }
 
+  /// Returns when it can write to the guest no more, or does not end.
+  static void end_parent() {
+    syscall(SYS_pidfd_send_signal, kGuardianParent, SIGKILL, nullptr, 0);
+    pollfd wait{kGuardianParent, POLLIN, 0};
+    poll(&wait, 1, static_cast<int>(kEndOfParent.count()));
+  }
+
   /// Ends the parent, which keeps the guest paused past the limit and everyone else from its only
   /// monitor.
   void free_monitor() const {
     if (!target_.is_libvirt()) {
-      syscall(SYS_pidfd_send_signal, kGuardianParent, SIGKILL, nullptr, 0);
+      end_parent();
     }
   }
 
   /// The parent is gone, or has handed over.
   int repay() {
     const auto give_up = Clock::now() + kPatience;
-    const auto late = target_.is_libvirt() ? kLateSuspend : milliseconds(0);
+    const auto late = target_.is_libvirt() && !stood_still_ ? kLateSuspend : milliseconds(0);
     auto not_yet_running = Clock::now();
     while (Clock::now() < give_up) {
-      const Seen seen = look();
+      const Seen seen = look([] {});
       if (seen == Seen::resumed || seen == Seen::over ||
           (seen == Seen::running && Clock::now() >= not_yet_running + late)) {
         return 0;
@@ -188,8 +240,10 @@ class Watch {
   Target target_;
   milliseconds limit_;
   std::unique_ptr<Domain> domain_;  ///< libvirt only
+  introspect::UniqueFd lock_;       ///< of a pause, from 'P' to 'R'
   bool owed_ = false;
-  Clock::time_point due_;  ///< end of the limit, while owed
+  bool stood_still_ = false;  ///< the pause owed took effect: it cannot come late
+  Clock::time_point due_;     ///< end of the limit, while owed
 };
 
 }  // namespace

@@ -112,13 +112,14 @@ class LibvirtChannel final : public qmp::Channel {
     const std::string text = json::serialize(request);
     virDomainRef(domain_);
     // libvirt has a deadline of its own for the agent; ours, a little later, is for libvirt itself.
+    const auto slack = kind_ == Kind::agent ? kLibvirtSlack : std::chrono::seconds(0);
     auto reply = bounded(
         [kind = kind_, domain = DomainHandle(domain_), text, timeout = options.timeout] {
           LibvirtString json(kind == Kind::agent ? call_agent(domain.get(), text, timeout)
                                                  : call_monitor(domain.get(), text));
           return Reply{std::move(json), last_libvirt_error()};
         },
-        options.timeout + kLibvirtSlack, options.stop);
+        options.timeout + slack, options.stop);
     if (!reply) {
       const bool stopped = options.stop.stop_requested();
       return std::unexpected(qmp::Error{
@@ -153,6 +154,27 @@ class LibvirtChannel final : public qmp::Channel {
   Kind kind_;
 };
 
+RunState to_run_state(int state, int reason) {
+  switch (state) {
+    case VIR_DOMAIN_RUNNING:
+    case VIR_DOMAIN_BLOCKED:
+      return RunState::running;
+    case VIR_DOMAIN_PAUSED:
+      return reason == VIR_DOMAIN_PAUSED_USER || reason == VIR_DOMAIN_PAUSED_UNKNOWN
+                 ? RunState::paused
+                 : RunState::held;
+    case VIR_DOMAIN_PMSUSPENDED:
+      return RunState::held;
+    case VIR_DOMAIN_SHUTOFF:
+    case VIR_DOMAIN_SHUTDOWN:
+      return RunState::shut_off;
+    case VIR_DOMAIN_CRASHED:
+      return RunState::crashed;
+    default:
+      return RunState::other;
+  }
+}
+
 class LibvirtDomain final : public Domain {
  public:
   LibvirtDomain(ConnectionHandle connection, DomainHandle domain, std::string uuid)
@@ -166,30 +188,26 @@ class LibvirtDomain final : public Domain {
   const std::string& name() const override { return name_; }
   const std::string& identity() const override { return uuid_; }
 
-  Result<RunState> run_state(const qmp::CallOptions&) override {
-    int state = 0;
-    int reason = 0;
-    if (virDomainGetState(domain_.get(), &state, &reason, 0) != 0) {
-      return fail(Outcome::unreachable, fmt::format("{}: {}", name_, last_libvirt_error().text));
+  Result<RunState> run_state(const qmp::CallOptions& options) override {
+    struct State {
+      int result = -1, state = 0, reason = 0;
+      LibvirtError error;
+    };
+    virDomainRef(domain_.get());
+    const auto seen = bounded(
+        [domain = DomainHandle(domain_.get())] {
+          State state;
+          state.result = virDomainGetState(domain.get(), &state.state, &state.reason, 0);
+          state.error = last_libvirt_error();
+          return state;
+        },
+        options.timeout, {});
+    if (!seen || seen->result != 0) {
+      return fail(
+          Outcome::unreachable,
+          fmt::format("{}: {}", name_, seen ? seen->error.text : "state: libvirt does not answer"));
     }
-    switch (state) {
-      case VIR_DOMAIN_RUNNING:
-      case VIR_DOMAIN_BLOCKED:
-        return RunState::running;
-      case VIR_DOMAIN_PAUSED:
-        return reason == VIR_DOMAIN_PAUSED_USER || reason == VIR_DOMAIN_PAUSED_UNKNOWN
-                   ? RunState::paused
-                   : RunState::held;
-      case VIR_DOMAIN_PMSUSPENDED:
-        return RunState::held;
-      case VIR_DOMAIN_SHUTOFF:
-      case VIR_DOMAIN_SHUTDOWN:
-        return RunState::shut_off;
-      case VIR_DOMAIN_CRASHED:
-        return RunState::crashed;
-      default:
-        return RunState::other;
-    }
+    return to_run_state(seen->state, seen->reason);
   }
 
   Result<void> pause(const qmp::CallOptions& options) override {
@@ -197,6 +215,10 @@ class LibvirtDomain final : public Domain {
   }
 
   Result<void> resume(const qmp::CallOptions& options) override {
+    if (stop_watch_) {
+      stop_watch_->asking();
+    }
+    // It is for libvirt to say which stops may be ended: it knows of its own migrations.
     auto resumed = call("resume", virDomainResume, options);
     if (!resumed && !options.stop.stop_requested()) {
       // libvirt refuses to resume what runs.
@@ -226,6 +248,8 @@ class LibvirtDomain final : public Domain {
     auto length = stop_watch_->stopped_for(options);
     return length ? length : std::unexpected(std::move(length.error()).in_context(name_));
   }
+
+  bool resumed_by_others() override { return stop_watch_ && stop_watch_->resumed_by_others(); }
 
   Result<qmp::Channel*> monitor() override { return &monitor_; }
   Result<qmp::Channel*> agent(const qmp::CallOptions&) override { return &agent_; }

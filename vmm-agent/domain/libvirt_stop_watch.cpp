@@ -89,8 +89,17 @@ LibvirtStopWatch::~LibvirtStopWatch() {
 
 void LibvirtStopWatch::forget() {
   const std::scoped_lock lock(state_->mutex);
-  state_->times = StopTimes(std::chrono::duration_cast<std::chrono::microseconds>(
-      std::chrono::system_clock::now().time_since_epoch()));
+  state_->times = StopTimes(StopTimes::now());
+}
+
+void LibvirtStopWatch::asking() {
+  const std::scoped_lock lock(state_->mutex);
+  state_->times.asking(StopTimes::now());
+}
+
+bool LibvirtStopWatch::resumed_by_others() const {
+  const std::scoped_lock lock(state_->mutex);
+  return state_->times.resumed_by_others();
 }
 
 Result<std::chrono::microseconds> LibvirtStopWatch::stopped_for(const qmp::CallOptions& options) {

@@ -27,6 +27,10 @@ class LibvirtStopWatch {
 
   /// What came so far counts no more.
   void forget();
+  /// A resume is about to be asked for.
+  void asking();
+  /// As Domain::resumed_by_others().
+  bool resumed_by_others() const;
   /// As Domain::stopped_for().
   Result<std::chrono::microseconds> stopped_for(const qmp::CallOptions& options);
 

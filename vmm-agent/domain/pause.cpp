@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm-agent/domain/pause.h"
 
+#include <algorithm>
 #include <thread>
 #include <utility>
 
@@ -27,18 +28,38 @@ Result<bool> runs(Domain& domain, const qmp::CallOptions& options) {
   return *state == RunState::running;
 }
 
+/// A guest that stands still is migrated at once, and might be started nowhere.
+Result<void> not_migrating(Domain& domain, const qmp::CallOptions& options) {
+  const auto migrating = domain.migrating(options);
+  if (!migrating) {
+    return std::unexpected(migrating.error());
+  }
+  return *migrating ? Result<void>(fail(Outcome::refused,
+                                        domain.name() + ": cannot pause: it is being migrated",
+                                        "Try again when the migration has ended."))
+                    : Result<void>();
+}
+
 }  // namespace
 
 Result<Pause> Pause::take(Domain& domain, Guardian& guardian, const qmp::CallOptions& options) {
+  auto lock = PauseLock::take(domain.identity(), domain.name(), options);
+  if (!lock) {
+    return std::unexpected(std::move(lock.error()));
+  }
   auto running = runs(domain, options);
   if (!running) {
     return std::unexpected(running.error());
   }
-  return *running ? begin(domain, guardian, options) : Pause(domain);
+  return *running ? begin(domain, guardian, *std::move(lock), options) : Pause(domain);
 }
 
 Result<Pause> Pause::take(Domain& domain, const Target& target, std::chrono::milliseconds limit,
                           const qmp::CallOptions& options, const std::string& program) {
+  auto lock = PauseLock::take(domain.identity(), domain.name(), options);
+  if (!lock) {
+    return std::unexpected(std::move(lock.error()));
+  }
   auto running = runs(domain, options);
   if (!running) {
     return std::unexpected(running.error());
@@ -51,18 +72,23 @@ Result<Pause> Pause::take(Domain& domain, const Target& target, std::chrono::mil
     return std::unexpected(std::move(guardian.error()).in_context(domain.name()));
   }
   auto own = std::make_unique<Guardian>(*std::move(guardian));
-  auto pause = begin(domain, *own, options);
+  auto pause = begin(domain, *own, *std::move(lock), options);
   if (pause) {
     pause->own_guardian_ = std::move(own);
   }
   return pause;
 }
 
-Result<Pause> Pause::begin(Domain& domain, Guardian& guardian, const qmp::CallOptions& options) {
+Result<Pause> Pause::begin(Domain& domain, Guardian& guardian, PauseLock lock,
+                           const qmp::CallOptions& options) {
+  if (auto fit = not_migrating(domain, options); !fit) {
+    return std::unexpected(std::move(fit.error()));
+  }
   Pause pause(domain);
+  pause.lock_.emplace(std::move(lock));
   domain.watch_stops(options);
   pause.armed_ = Clock::now();
-  if (auto armed = guardian.arm(options); !armed) {
+  if (auto armed = guardian.arm(*pause.lock_, options); !armed) {
     return std::unexpected(std::move(armed.error()).in_context(domain.name()));
   }
   // Somebody else may have paused it while the guardian got ready.
@@ -81,6 +107,7 @@ Result<Pause> Pause::begin(Domain& domain, Guardian& guardian, const qmp::CallOp
     }
     return std::unexpected(std::move(paused.error()));
   }
+  guardian.paused();
   if (!pause.within_limit()) {
     static_cast<void>(pause.pay());
     return fail(Outcome::unreachable, fmt::format("{}: it took too long to pause", domain.name()));
@@ -92,11 +119,13 @@ Pause::Pause(Pause&& other) noexcept
     : domain_(other.domain_),
       own_guardian_(std::move(other.own_guardian_)),
       guardian_(other.guardian_),
+      lock_(std::move(other.lock_)),
       owed_(std::exchange(other.owed_, false)),
       armed_(other.armed_),
       asked_(other.asked_),
       lasted_(other.lasted_),
-      by_events_(other.by_events_) {}
+      by_events_(other.by_events_),
+      ran_on_(other.ran_on_) {}
 
 Pause::~Pause() {
   if (owed_ && !pay()) {
@@ -110,10 +139,19 @@ bool Pause::within_limit() const {
 
 bool Pause::still_holds(const qmp::CallOptions& options) const {
   if (owed_) {
-    return within_limit();
+    return within_limit() && !domain_->resumed_by_others();
   }
   const auto running = runs(*domain_, options);
   return running && !*running;
+}
+
+Result<qmp::CallOptions> Pause::calls_within(std::chrono::milliseconds most,
+                                             const qmp::CallOptions& options) const {
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(most - held_for());
+  if (left.count() <= 0) {
+    return fail(Outcome::refused, "the pause took too long");
+  }
+  return qmp::CallOptions{.timeout = std::min(left, options.timeout), .stop = options.stop};
 }
 
 std::chrono::microseconds Pause::held_for() const {
@@ -130,6 +168,7 @@ Result<std::chrono::microseconds> Pause::resume() {
     if (events && *events <= lasted_) {
       by_events_ = *events;
     }
+    ran_on_ = domain_->resumed_by_others();
   }
   return by_events_.value_or(lasted_);
 }
@@ -140,6 +179,7 @@ Result<void> Pause::pay() {
   if (resumed) {
     lasted_ = std::chrono::ceil<std::chrono::microseconds>(Clock::now() - asked_);
     guardian_->disarm();
+    lock_.reset();
   }
   return resumed;
 }

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "introspect/memory/unique_fd.h"
+#include "qmp/message.h"
 #include "qmp/socket_channel.h"
 #include "vmm-agent/domain/domain.h"
 #include "vmm-agent/domain/stop_times.h"
@@ -72,25 +73,43 @@ class QemuDomain final : public Domain {
   const std::string& identity() const override { return identity_; }
 
   Result<RunState> run_state(const qmp::CallOptions& options) override {
-    auto reply = monitor_->execute("query-status", {}, options);
-    if (!reply) {
-      return std::unexpected(from_qmp(reply.error()).in_context(name_));
+    const auto status = query_status(options);
+    if (!status) {
+      return std::unexpected(status.error());
     }
-    const std::string status = string_field(*reply, "status");
-    if (status == "running") {
+    if (*status == "running") {
       return RunState::running;
     }
-    if (status == "shutdown") {
+    if (*status == "paused") {  // exactly what `stop` makes of "running"
+      return RunState::paused;
+    }
+    if (*status == "shutdown") {
       return RunState::shut_off;
     }
-    if (status == "guest-panicked" || status == "internal-error") {
+    if (*status == "guest-panicked" || *status == "internal-error") {
       return RunState::crashed;
     }
-    return status.empty() ? RunState::other : RunState::paused;
+    return status->empty() ? RunState::other : RunState::held;
   }
 
   Result<void> pause(const qmp::CallOptions& options) override { return command("stop", options); }
-  Result<void> resume(const qmp::CallOptions& options) override { return command("cont", options); }
+
+  Result<void> resume(const qmp::CallOptions& options) override {
+    const auto status = query_status(options);
+    if (!status) {
+      return std::unexpected(status.error());
+    }
+    if (*status == "running") {
+      return {};
+    }
+    if (*status != "paused") {
+      return fail(Outcome::unreachable,
+                  fmt::format("{}: its state is \"{}\", which QEMU itself has to end", name_,
+                              qmp::printable(*status, 40)));
+    }
+    stops_.asking(StopTimes::now());
+    return command("cont", options);
+  }
 
   void watch_stops(const qmp::CallOptions&) override {
     monitor_->take_events();
@@ -113,6 +132,14 @@ class QemuDomain final : public Domain {
     return length ? Result<std::chrono::microseconds>(*length)
                   : fail(Outcome::unreachable,
                          fmt::format("{}: STOP and RESUME have no sound times", name_));
+  }
+
+  /// A monitor tells events and replies in order: those before the last reply have come.
+  bool resumed_by_others() override {
+    for (const qmp::Event& event : monitor_->take_events()) {
+      stops_.note(event.name, event.timestamp);
+    }
+    return stops_.resumed_by_others();
   }
 
   Result<qmp::Channel*> monitor() override { return monitor_.get(); }
@@ -154,6 +181,14 @@ class QemuDomain final : public Domain {
   }
 
  private:
+  Result<std::string> query_status(const qmp::CallOptions& options) {
+    auto reply = monitor_->execute("query-status", {}, options);
+    if (!reply) {
+      return std::unexpected(from_qmp(reply.error()).in_context(name_));
+    }
+    return string_field(*reply, "status");
+  }
+
   Result<void> command(std::string_view name, const qmp::CallOptions& options) {
     if (auto reply = monitor_->execute(name, {}, options); !reply) {
       Error error = from_qmp(reply.error()).in_context(name_);

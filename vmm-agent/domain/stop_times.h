@@ -22,13 +22,29 @@ class StopTimes {
     if (event == "STOP") {
       stopped_ = stamp;
       resumed_.reset();
-    } else if (event == "RESUME" && stopped_ && !resumed_) {
-      resumed_ = stamp;
+    } else if (event == "RESUME" && stopped_) {
+      by_others_ = by_others_ || !asked_ || (stamp.count() > 0 && stamp < *asked_);
+      resumed_ = resumed_.value_or(stamp);
     }
   }
 
-  /// Whether a RESUME came after the newest STOP.
-  bool complete() const { return resumed_.has_value(); }
+  /// To be told before this program asks for the resume that ends the newest stop; only the first
+  /// time counts.
+  void asking(std::chrono::microseconds now) { asked_ = asked_.value_or(now); }
+
+  /// Whether a RESUME came after the newest STOP: the one that was asked for, if one was.
+  bool complete() const {
+    return resumed_ && (!asked_ || resumed_->count() <= 0 || *resumed_ >= *asked_);
+  }
+
+  /// Whether a RESUME came, after a STOP, that this program had not asked for.
+  bool resumed_by_others() const { return by_others_; }
+
+  /// The stamp that QEMU would give an event now.
+  static std::chrono::microseconds now() {
+    return std::chrono::duration_cast<std::chrono::microseconds>(
+        std::chrono::system_clock::now().time_since_epoch());
+  }
 
   /// From the newest STOP to the RESUME after it. Nothing until that came, or when the stamps make
   /// no sense: the host's clock was set meanwhile.
@@ -43,6 +59,8 @@ class StopTimes {
   std::chrono::microseconds since_;
   std::optional<std::chrono::microseconds> stopped_;
   std::optional<std::chrono::microseconds> resumed_;
+  std::optional<std::chrono::microseconds> asked_;
+  bool by_others_ = false;
 };
 
 }  // namespace vpatch

@@ -7,9 +7,31 @@
 #include <thread>
 #include <vector>
 
+#include <boost/json.hpp>
+#include <unistd.h>
+
 #include "vmm-agent/domain/domain.h"
 
 namespace vpatch {
+
+/// Of a domain that no other process uses.
+inline std::string own_identity() {
+  return "test-" + std::to_string(getpid());
+}
+inline void remove_lock(const std::string& identity) {
+  unlink(("/run/vpatch/" + identity + ".pause.lock").c_str());
+}
+
+/// A monitor that knows of no migration, unless told that one is under way.
+class FakeMonitor final : public qmp::Channel {
+ public:
+  std::string migration = "none";
+
+  qmp::Result<boost::json::value> execute(std::string_view, boost::json::object,
+                                          const qmp::CallOptions&) override {
+    return boost::json::value{{"status", migration}};
+  }
+};
 
 /// Records what is asked of it, in order, and fails where it is told to.
 class FakeDomain final : public Domain {
@@ -20,13 +42,18 @@ class FakeDomain final : public Domain {
   std::chrono::milliseconds pause_takes{0};
 
   std::optional<std::chrono::microseconds> stopped;  ///< what its events tell, if they come
-  qmp::Channel* channel = nullptr;                   ///< the monitor, if there is one
+  bool resumed_by_another = false;                   ///< what its events tell
+  FakeMonitor fake_monitor;
+  qmp::Channel* channel = &fake_monitor;  ///< the monitor, if there is one
 
   std::vector<std::string> calls;
   bool resume_was_stoppable = false;
 
+  FakeDomain() = default;
+  ~FakeDomain() override { remove_lock(identity_); }
+
   const std::string& name() const override { return name_; }
-  const std::string& identity() const override { return name_; }
+  const std::string& identity() const override { return identity_; }
 
   Result<RunState> run_state(const qmp::CallOptions&) override { return state; }
 
@@ -56,6 +83,7 @@ class FakeDomain final : public Domain {
     return watched_ && stopped ? Result<std::chrono::microseconds>(*stopped)
                                : fail(Outcome::unreachable, "no event");
   }
+  bool resumed_by_others() override { return resumed_by_another; }
 
   Result<qmp::Channel*> monitor() override {
     return channel != nullptr ? Result<qmp::Channel*>(channel) : fail(Outcome::unreachable, "none");
@@ -66,6 +94,7 @@ class FakeDomain final : public Domain {
   Result<pid_t> vmm_pid() override { return fail(Outcome::unreachable, "none"); }
 
  private:
+  std::string identity_ = own_identity();
   std::string name_ = "web01";
   bool watched_ = false;  ///< before anything was asked
 };

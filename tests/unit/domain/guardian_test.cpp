@@ -70,6 +70,20 @@ TEST_F(GuardianTest, ResumesAPauseOfASuspendedParentPastItsLimit) {
   start_holder("paused", kShortLimit);
   Watched(holder_->pid()).signal(SIGSTOP);
   EXPECT_TRUE(qemu_.resumes());
+  EXPECT_EQ(holder_->wait(), -SIGKILL);
+}
+
+TEST_F(GuardianTest, HoldsTheLockOfADeadParentUntilItHasResumed) {
+  const std::string identity = qemu_.open()->identity();
+  start_holder("paused");
+  guardian_->signal(SIGSTOP);
+  holder_->kill();
+  holder_->wait();
+  EXPECT_FALSE(PauseLock::take(identity, "web01", {.timeout = milliseconds(50)}));
+  guardian_->signal(SIGCONT);
+  ASSERT_TRUE(guardian_->ends());
+  EXPECT_EQ(qemu_.status(), "running");
+  EXPECT_TRUE(PauseLock::take(identity, "web01", {}));
 }
 
 TEST_F(GuardianTest, SurvivesTheSignalsThatEndItsParent) {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <chrono>
 #include <string>
 
 #include <gmock/gmock.h>
@@ -7,6 +8,7 @@
 #include "fake_domain.h"
 #include "qemu.h"
 #include "tests/unit/qmp/scripted_channel.h"
+#include "vmm-agent/domain/pause.h"
 
 namespace vpatch {
 namespace {
@@ -48,6 +50,7 @@ TEST(Migrating, IsUnknownWhenTheReplyIsAnythingElse) {
 
 TEST(Migrating, IsUnknownWithoutAMonitorOrAnAnswer) {
   FakeDomain domain;
+  domain.channel = nullptr;
   EXPECT_FALSE(domain.migrating({}));
   qmp::ScriptedChannel channel;
   channel.then_fail(qmp::Errc::timeout, "no answer");
@@ -58,22 +61,61 @@ TEST(Migrating, IsUnknownWithoutAMonitorOrAnAnswer) {
   EXPECT_EQ(migrating.error().hint, "");
 }
 
-TEST(Migrating, OfARealQemuEndsWithTheMigration) {
-  const Socket nobody_reads;
-  Qemu qemu;
-  const auto domain = qemu.open();
-  ASSERT_NE(domain, nullptr);
-  EXPECT_FALSE(domain->migrating({}).value());
-  qemu.execute("migrate-set-capabilities",
-               {{"capabilities", {{{"capability", "events"}, {"state", true}}}}});
-  qemu.execute("migrate-set-parameters", {{"max-bandwidth", 4096}});
-  qemu.execute("migrate", {{"uri", "unix:" + nobody_reads.path()}});
-  EXPECT_TRUE(domain->migrating({}).value());
-  ASSERT_TRUE(qemu.migration_is("active"));
-  EXPECT_TRUE(domain->migrating({}).value());
-  qemu.execute("migrate_cancel");
-  ASSERT_TRUE(qemu.migration_is("cancelled"));
-  EXPECT_FALSE(domain->migrating({}).value());
+class MigratingQemu : public testing::Test {
+ protected:
+  void SetUp() override {
+    domain_ = qemu_.open();
+    ASSERT_NE(domain_, nullptr);
+    qemu_.execute("migrate-set-capabilities",
+                  {{"capabilities", {{{"capability", "events"}, {"state", true}}}}});
+  }
+
+  /// To a host that takes nothing.
+  void begin_migration() {
+    qemu_.execute("migrate-set-parameters", {{"max-bandwidth", 4096}});
+    qemu_.execute("migrate", {{"uri", "unix:" + nobody_reads_.path()}});
+  }
+
+  const Socket nobody_reads_;
+  Qemu qemu_;
+  std::unique_ptr<Domain> domain_;
+};
+
+TEST_F(MigratingQemu, IsSoUntilTheMigrationEnds) {
+  EXPECT_FALSE(domain_->migrating({}).value());
+  begin_migration();
+  EXPECT_TRUE(domain_->migrating({}).value());
+  ASSERT_TRUE(qemu_.migration_is("active"));
+  EXPECT_TRUE(domain_->migrating({}).value());
+  qemu_.execute("migrate_cancel");
+  ASSERT_TRUE(qemu_.migration_is("cancelled"));
+  EXPECT_FALSE(domain_->migrating({}).value());
+}
+
+TEST_F(MigratingQemu, IsNotPaused) {
+  begin_migration();
+  const auto pause =
+      Pause::take(*domain_, qemu_.target(), std::chrono::seconds(600), {}, VPATCH_PROGRAM);
+  ASSERT_FALSE(pause);
+  EXPECT_EQ(pause.error().outcome, Outcome::refused);
+  EXPECT_EQ(qemu_.status(), "running");
+}
+
+TEST_F(MigratingQemu, IsNotResumedOnceItIsElsewhere) {
+  ASSERT_TRUE(domain_->pause({}));
+  EXPECT_EQ(domain_->run_state({}).value(), RunState::paused);
+  qemu_.execute("migrate", {{"uri", "exec:cat >/dev/null"}});
+  ASSERT_TRUE(qemu_.migration_is("completed"));
+  const auto give_up = std::chrono::steady_clock::now() + kPatience;
+  while (qemu_.status() == "finish-migrate" && std::chrono::steady_clock::now() < give_up) {
+    EXPECT_EQ(domain_->run_state({}).value(), RunState::held);
+  }
+  ASSERT_EQ(qemu_.status(), "postmigrate");
+  EXPECT_EQ(domain_->run_state({}).value(), RunState::held);
+  const auto resumed = domain_->resume({});
+  ASSERT_FALSE(resumed);
+  EXPECT_THAT(resumed.error().what, HasSubstr("postmigrate"));
+  EXPECT_EQ(qemu_.status(), "postmigrate");
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A process for the tests to kill: pause_holder PROGRAM QMP-PATH LIMIT-MS MODE. Prints its
-// guardian's process id when it is where MODE says, and stays there.
+// A process for the tests to kill: pause_holder PROGRAM QMP-PATH LIMIT-MS MODE, or with a libvirt
+// URI, which is that of a domain "test", for the path. Prints its guardian's process id when it is
+// where MODE says, and stays there.
 #include <chrono>
 #include <cstdio>
 #include <string>
@@ -21,6 +22,14 @@ void tell(const vpatch::Guardian& guardian) {
 /// Goes to where MODE says; false when it cannot.
 bool go(const std::string& mode, vpatch::Domain& domain, vpatch::Guardian& guardian) {
   if (mode == "idle") {
+    tell(guardian);
+    return true;
+  }
+  if (mode == "armed") {  // and with nothing said after that
+    static auto lock = vpatch::PauseLock::take(domain.identity(), domain.name(), {});
+    if (!lock || !guardian.arm(*lock, {})) {
+      return false;
+    }
     tell(guardian);
     return true;
   }
@@ -50,7 +59,13 @@ int main(int argc, char** argv) {
     return 2;
   }
   vpatch::Target target;
-  target.qmp = argv[2];
+  const std::string where = argv[2];
+  if (where.find("://") != std::string::npos) {
+    target.uri = where;
+    target.domain = "test";
+  } else {
+    target.qmp = where;
+  }
   const vpatch::qmp::CallOptions options;
   auto domain = vpatch::open_domain(target, options);
   auto guardian = vpatch::Guardian::start(target, std::chrono::milliseconds(std::stol(argv[3])),

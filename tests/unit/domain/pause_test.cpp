@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm-agent/domain/pause.h"
 
+#include <optional>
 #include <stop_token>
 #include <thread>
 
@@ -28,6 +29,10 @@ Target nowhere() {
 
 Result<Pause> take(FakeDomain& domain, milliseconds limit = kLongLimit) {
   return Pause::take(domain, nowhere(), limit, {}, VPATCH_PROGRAM);
+}
+
+Result<PauseLock> lock(const FakeDomain& domain) {
+  return PauseLock::take(domain.identity(), domain.name(), {.timeout = milliseconds(10)});
 }
 
 TEST(Pause, PausesAndResumesOnce) {
@@ -133,6 +138,90 @@ TEST(Pause, IsRefusedWhenTheDomainIsShutOff) {
   ASSERT_FALSE(pause);
   EXPECT_THAT(pause.error().what, HasSubstr("web01: cannot pause: it is shut off"));
   EXPECT_THAT(domain.calls, IsEmpty());
+}
+
+TEST(Pause, IsRefusedWhileTheDomainIsMigrated) {
+  FakeDomain domain;
+  domain.fake_monitor.migration = "active";
+  const auto pause = take(domain);
+  ASSERT_FALSE(pause);
+  EXPECT_EQ(pause.error().outcome, Outcome::refused);
+  EXPECT_THAT(pause.error().what, HasSubstr("web01: cannot pause: it is being migrated"));
+  EXPECT_THAT(domain.calls, IsEmpty());
+}
+
+TEST(Pause, DoesNotHappenWhenAMigrationCannotBeExcluded) {
+  FakeDomain domain;
+  domain.channel = nullptr;
+  EXPECT_FALSE(take(domain));
+  EXPECT_THAT(domain.calls, IsEmpty());
+}
+
+TEST(Pause, IsRefusedWhileAnotherHoldsTheLock) {
+  FakeDomain domain;
+  const auto other = lock(domain);
+  ASSERT_TRUE(other) << other.error().what;
+  const auto pause =
+      Pause::take(domain, nowhere(), kLongLimit, {.timeout = milliseconds(30)}, VPATCH_PROGRAM);
+  ASSERT_FALSE(pause);
+  EXPECT_EQ(pause.error().outcome, Outcome::refused);
+  EXPECT_THAT(pause.error().what, HasSubstr("web01: another vpatch pauses it"));
+  EXPECT_THAT(domain.calls, IsEmpty());
+}
+
+TEST(Pause, WaitsForTheLockOfAShortOne) {
+  FakeDomain domain;
+  std::optional<Result<PauseLock>> other = lock(domain);
+  ASSERT_TRUE(*other) << other->error().what;
+  const std::jthread soon([&other] {
+    std::this_thread::sleep_for(milliseconds(50));
+    other.reset();
+  });
+  const auto pause = take(domain);
+  EXPECT_TRUE(pause) << pause.error().what;
+}
+
+TEST(Pause, HoldsTheLockAsLongAsItOwes) {
+  FakeDomain domain;
+  auto pause = take(domain);
+  ASSERT_TRUE(pause) << pause.error().what;
+  EXPECT_FALSE(lock(domain));
+  ASSERT_TRUE(pause->resume());
+  EXPECT_TRUE(lock(domain));
+}
+
+TEST(Pause, OfSomebodyElseHoldsNoLock) {
+  FakeDomain domain;
+  domain.state = RunState::paused;
+  const auto pause = take(domain);
+  ASSERT_TRUE(pause) << pause.error().what;
+  EXPECT_TRUE(lock(domain));
+}
+
+TEST(Pause, TellsThatSomebodyElseHasEndedIt) {
+  FakeDomain domain;
+  auto pause = take(domain);
+  ASSERT_TRUE(pause) << pause.error().what;
+  EXPECT_TRUE(pause->still_holds({}));
+  domain.resumed_by_another = true;
+  EXPECT_FALSE(pause->still_holds({}));
+  ASSERT_TRUE(pause->resume());
+  EXPECT_TRUE(pause->ran_on());
+}
+
+TEST(Pause, LeavesCallsInItNoMoreTimeThanItHas) {
+  FakeDomain domain;
+  domain.pause_takes = milliseconds(20);
+  const auto pause = take(domain);
+  ASSERT_TRUE(pause) << pause.error().what;
+  const auto calls = pause->calls_within(kLongLimit, {.timeout = kLongLimit * 2});
+  ASSERT_TRUE(calls) << calls.error().what;
+  EXPECT_LE(calls->timeout, kLongLimit - milliseconds(19));
+  EXPECT_EQ(pause->calls_within(kLongLimit, {.timeout = milliseconds(7)})->timeout,
+            milliseconds(7));
+  const auto late = pause->calls_within(milliseconds(20), {});
+  ASSERT_FALSE(late);
+  EXPECT_EQ(late.error().outcome, Outcome::refused);
 }
 
 TEST(Pause, DoesNotHappenWithoutAGuardian) {

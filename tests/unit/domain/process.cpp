@@ -13,6 +13,22 @@
 #include <unistd.h>
 
 namespace vpatch {
+namespace {
+
+class NeedsLockFolder : public testing::Environment {
+ public:
+  void SetUp() override {
+    if (geteuid() != 0 && access("/run/vpatch", W_OK) != 0) {
+      GTEST_SKIP() << "/run/vpatch is not writable for this user: nothing may be paused";
+    }
+  }
+};
+
+// GoogleTest owns it.
+[[maybe_unused]] const testing::Environment* const kNeedsLockFolder =
+    testing::AddGlobalTestEnvironment(new NeedsLockFolder);
+
+}  // namespace
 
 Watched::Watched(pid_t pid) : fd_(static_cast<int>(syscall(SYS_pidfd_open, pid, 0))) {
   EXPECT_TRUE(fd_) << "no process " << pid;

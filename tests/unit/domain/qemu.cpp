@@ -34,6 +34,9 @@ Socket::Socket() : fd_(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
 Socket::~Socket() {
   std::error_code ignored;
   std::filesystem::remove_all(folder_, ignored);
+  std::string identity = path_;
+  std::ranges::replace(identity, '/', '-');
+  std::filesystem::remove("/run/vpatch/qmp" + identity + ".pause.lock", ignored);
 }
 
 Qemu::Qemu() {

@@ -59,6 +59,59 @@ TEST(StopTimes, MakeNoSenseWithoutStampsOrWithAClockSetBack) {
   EXPECT_EQ(set_back.length(), std::nullopt);
 }
 
+TEST(StopTimes, TellAResumeThatNobodyHereHasAskedFor) {
+  StopTimes times;
+  times.note("STOP", microseconds(100));
+  EXPECT_FALSE(times.resumed_by_others());
+  times.note("RESUME", microseconds(150));
+  EXPECT_TRUE(times.resumed_by_others());
+}
+
+TEST(StopTimes, KnowTheResumeThatWasAskedFor) {
+  StopTimes times;
+  times.note("STOP", microseconds(100));
+  times.asking(microseconds(200));
+  times.asking(microseconds(900));  // tried again
+  times.note("RESUME", microseconds(250));
+  EXPECT_FALSE(times.resumed_by_others());
+}
+
+TEST(StopTimes, TellAnEarlierResumeThatCameLate) {
+  StopTimes times;
+  times.note("STOP", microseconds(100));
+  times.asking(microseconds(200));
+  times.note("RESUME", microseconds(150));
+  EXPECT_FALSE(times.complete());
+  times.note("STOP", microseconds(160));
+  times.note("RESUME", microseconds(250));
+  EXPECT_TRUE(times.resumed_by_others());
+  EXPECT_EQ(times.length(), microseconds(90));
+}
+
+TEST(QemuStops, TellWhoeverElseResumes) {
+  Qemu qemu;
+  const auto domain = qemu.open();
+  ASSERT_NE(domain, nullptr);
+  for (const bool again : {false, true}) {
+    auto pause = Pause::take(*domain, qemu.target(), kLongLimit, {}, VPATCH_PROGRAM);
+    ASSERT_TRUE(pause) << pause.error().what;
+    EXPECT_TRUE(pause->still_holds({}));
+    qemu.execute("cont");
+    if (again) {
+      qemu.execute("stop");
+    }
+    ASSERT_TRUE(domain->run_state({}));
+    EXPECT_FALSE(pause->still_holds({}));
+    ASSERT_TRUE(pause->resume());
+    EXPECT_TRUE(pause->ran_on());
+    EXPECT_EQ(qemu.status(), "running");
+  }
+  auto pause = Pause::take(*domain, qemu.target(), kLongLimit, {}, VPATCH_PROGRAM);
+  ASSERT_TRUE(pause) << pause.error().what;
+  ASSERT_TRUE(pause->resume());
+  EXPECT_FALSE(pause->ran_on());
+}
+
 TEST(QemuStops, AreTimedByQemuWithinThePause) {
   const Qemu qemu;
   const auto domain = qemu.open();
