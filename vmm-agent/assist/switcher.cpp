@@ -31,7 +31,11 @@ class Switcher {
     }
     auto pause = Pause::take(domain_, guardian, calls_);
     if (!pause) {
-      outcome_.failed = std::move(pause.error());
+      if (pause.error().outcome == Outcome::refused) {
+        refuse(std::move(pause.error().what));
+      } else {
+        outcome_.failed = std::move(pause.error());
+      }
       return std::move(outcome_);
     }
     if (!pause->ours()) {
@@ -48,6 +52,9 @@ class Switcher {
       outcome_.failed = lasted.error();
     }
     name_stacks();
+    if (wrote_ && pause->ran_on()) {
+      outcome_.failed = ran_while_written();
+    }
     return std::move(outcome_);
   }
 
@@ -71,11 +78,8 @@ class Switcher {
                                 before_.tasks.size(),
                                 duration_cast<std::chrono::milliseconds>(took).count()));
     }
-    if (auto found = find_cold_parts(); !found) {
-      return refuse(found.error().what);
-    }
-    const auto fit = not_migrating();
-    return fit ? outcome_.refused.empty() : refuse(fit.error().what);
+    const auto found = find_cold_parts();
+    return found ? true : refuse(found.error().what);
   }
 
   Result<void> find_cold_parts() {
@@ -92,19 +96,13 @@ class Switcher {
     return {};
   }
 
-  Result<void> not_migrating() {
-    const auto migrating = domain_.migrating(calls_);
-    if (!migrating) {
-      return std::unexpected(migrating.error());
-    }
-    if (*migrating) {
-      refuse("the guest is being migrated");
-    }
-    return {};
-  }
-
+  /// Asks what only the hypervisor knows, each time for no longer than the pause may go on.
   Result<void> move_tasks(const Pause& pause) {
-    auto registers = view_.registers(calls_);
+    auto calls = pause.calls_within(request_.max_pause, calls_);
+    if (!calls) {
+      return std::unexpected(std::move(calls.error()));
+    }
+    auto registers = view_.registers(*calls);
     if (!registers) {
       return std::unexpected(std::move(registers.error()));
     }
@@ -124,13 +122,8 @@ class Switcher {
     if (proof.tasks.empty()) {
       return {};
     }
-    // A migration that began before the pause goes on in it.
-    if (auto checked = not_migrating(); !checked || !outcome_.refused.empty()) {
-      return checked;
-    }
-    const auto state = domain_.run_state(calls_);
-    if (!state || *state != RunState::paused) {
-      return fail(Outcome::refused, "somebody else has resumed the guest");
+    if (auto still = stands_still(pause); !still) {
+      return still;
     }
     for (const std::size_t task : proof.tasks) {
       if (pause.held_for() >= request_.max_pause) {
@@ -143,6 +136,38 @@ class Switcher {
       moved_.push_back(task);
     }
     return {};
+  }
+
+  /// That nobody else has begun to migrate the guest since it was paused, nor let it run.
+  Result<void> stands_still(const Pause& pause) {
+    auto calls = pause.calls_within(request_.max_pause, calls_);
+    const auto migrating = calls ? domain_.migrating(*calls) : std::unexpected(calls.error());
+    if (!migrating) {
+      return std::unexpected(migrating.error());
+    }
+    if (*migrating) {
+      return fail(Outcome::refused, "the guest is being migrated");
+    }
+    calls = pause.calls_within(request_.max_pause, calls_);
+    const auto state = calls ? domain_.run_state(*calls) : std::unexpected(calls.error());
+    if (!state) {
+      return std::unexpected(state.error());
+    }
+    return *state == RunState::paused && !domain_.resumed_by_others()
+               ? Result<void>()
+               : fail(Outcome::refused, "somebody else has resumed the guest");
+  }
+
+  Error ran_while_written() const {
+    std::string who;
+    for (const SwitchedTask& task : outcome_.switched) {
+      who += fmt::format(" {} ({})", task.name, task.tid);
+    }
+    return {
+        Outcome::failed_needs_look,
+        fmt::format("somebody else resumed the guest in the pause in which vpatch moved tasks{}; "
+                    "these may run old and new code mixed: reboot the guest, or watch it closely",
+                    who.empty() ? "" : ":" + who)};
   }
 
   void note(const SwitchProof& proof) {
@@ -177,6 +202,7 @@ class Switcher {
     if (!pause.within_limit()) {
       return fail(Outcome::refused, "the pause took too long");
     }
+    wrote_ = true;
     return view_.write(address, std::as_bytes(std::span(&word, 1)));
   }
 
@@ -200,6 +226,7 @@ class Switcher {
   introspect::ColdParts cold_;
   std::vector<std::size_t> moved_;
   std::vector<std::string> unmoved_;
+  bool wrote_ = false;
   SwitchOutcome outcome_;
 };
 

@@ -31,16 +31,19 @@ struct SwitchOutcome {
   std::vector<std::string> refused;  ///< why not the others, or none
   /// Of the pause; nothing when the guest was not paused, or not by this call.
   std::optional<std::chrono::microseconds> pause;
-  /// The guest could not be paused; or, with Outcome::failed_needs_look, not be resumed.
+  /// The guest could not be paused; or, with Outcome::failed_needs_look, not be resumed, or it ran
+  /// while tasks were moved.
   std::optional<Error> failed;
 };
 
 /// Pauses the guest, proves which of its running tasks may be moved, and moves those: clears
 /// TIF_PATCH_PENDING and writes task_struct.patch_state, in the kernel's order. Sleeping tasks are
-/// looked at before the pause. All checks fail closed, and past `max_pause` nothing is written.
+/// looked at before the pause. All checks fail closed, and past `max_pause` nothing is written and
+/// nobody asked any more.
 ///
 /// Not done to a guest that is being migrated, to which what is written might be lost, nor in a
-/// pause that somebody else has ended meanwhile.
+/// pause that somebody else has ended meanwhile. One that is ended in the last instant, between the
+/// check and the writes, is told afterwards, by its events: Outcome::failed_needs_look.
 SwitchOutcome pause_and_switch(GuestView& view, Domain& domain, Guardian& guardian,
                                const SwitchRequest& request, const qmp::CallOptions& calls);
 

@@ -388,10 +388,10 @@ class Apply {
   bool transition() {
     auto end = await_transition(context_, file_.name, options_.timeout, true);
     if (!end) {
-      return conclude(
-          Outcome::failed_needs_look,
-          fmt::format("{} is loaded, but the guest fell silent: {}", file_.name, end.error().what),
-          "The kernel finishes the transition by itself; see with `vpatch status`.");
+      return conclude(Outcome::failed_needs_look,
+                      fmt::format("{} is loaded, but the end of its transition was not seen: {}",
+                                  file_.name, end.error().what),
+                      "The kernel finishes the transition by itself; see with `vpatch status`.");
     }
     report_.blockers = end->blockers;
     if (end->how == TransitionEnd::How::ended) {

@@ -118,7 +118,7 @@ class Revert {
     auto end = await_transition(context_, report_.patch, options_.timeout, true);
     if (!end) {
       return conclude(Outcome::failed_needs_look,
-                      fmt::format("{} is being unpatched, but the guest fell silent: {}",
+                      fmt::format("{} is being unpatched, but the end of that was not seen: {}",
                                   report_.patch, end.error().what),
                       "The kernel finishes the transition by itself; see with `vpatch status`.");
     }

@@ -131,6 +131,9 @@ Result<TransitionEnd> await_transition(Context& context, const std::string& patc
     if (assisted && assisted->how != AssistedEnd::How::ended) {
       return given_up(context, patch, *assisted);
     }
+    if (!assisted && assisted.error().outcome == Outcome::failed_needs_look) {
+      return std::unexpected(assisted.error());
+    }
     if (!assisted) {
       context.reporter.warning(
           "the transition is no longer watched from outside, the guest agent is asked: " +

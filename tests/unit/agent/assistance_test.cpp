@@ -147,6 +147,14 @@ TEST_F(WithAssistance, AsksTheAgentWhenMemoryCannotBeReadAnyMore) {
   EXPECT_THAT(bench.reporter.warnings, Contains(HasSubstr("gone")));
 }
 
+TEST_F(WithAssistance, LeavesTheModuleLoadedWhenTasksMayRunInIt) {
+  assistance.ends = {fail(Outcome::failed_needs_look, "resumed while dd (9) was moved")};
+  const Report report = run();
+  EXPECT_EQ(report.outcome, Outcome::failed_needs_look);
+  EXPECT_THAT(report.summary, HasSubstr("resumed while dd (9) was moved"));
+  EXPECT_NE(bench.kernel.find("p1"), nullptr);
+}
+
 class WhenClear : public WithAssistance {
  protected:
   WhenClear() { bench.context.introspection = &memory; }
