@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What apply and revert make of the assistance, and when they call for it.
 #include <deque>
+#include <functional>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -19,6 +20,7 @@ using testing::ElementsAre;
 using testing::Field;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 
 const ModuleImage kPatch{.name = "p1", .build_id = "aa11"};
 
@@ -27,12 +29,14 @@ class FakeAssistance final : public Assistance {
  public:
   explicit FakeAssistance(std::vector<std::string>& calls) : calls_(calls) {}
 
+  std::function<void()> on_begin = [] {};
   std::deque<Result<AssistedEnd>> ends;  ///< of the next waits; ended, when there is none left
   TransitionRecord record{.seen = true, .lasted = milliseconds(12)};
 
   void prepare(const std::stop_token&) override { calls_.emplace_back("prepare"); }
   void begin(const std::string& patch, const std::stop_token&) override {
     calls_.push_back("begin " + patch);
+    on_begin();
   }
   Result<AssistedEnd> await(milliseconds, const std::stop_token&,
                             const Progress& progress) override {
@@ -93,6 +97,22 @@ TEST_F(WithAssistance, WatchesFromBeforeTheDisable) {
   EXPECT_EQ(revert(bench.context, {.patch = "p1"}).outcome, Outcome::done);
   EXPECT_LT(place("begin p1"), place("set_enabled p1 0"));
   EXPECT_LT(place("await"), place("finish"));
+}
+
+TEST_F(WithAssistance, CtrlCWhileItGetsReadyKeepsThePatchOut) {
+  assistance.on_begin = [this] { bench.press_ctrl_c(); };
+  const Report report = run();
+  EXPECT_EQ(report.outcome, Outcome::failed_restored);
+  EXPECT_THAT(report.summary, HasSubstr("interrupted"));
+  EXPECT_THAT(bench.guest.calls, Not(Contains("load p1")));
+  EXPECT_THAT(bench.guest.calls, Contains("finish"));
+}
+
+TEST_F(WithAssistance, CtrlCWhileItGetsReadyLeavesThePatchInForce) {
+  bench.kernel.put(kPatch);
+  assistance.on_begin = [this] { bench.press_ctrl_c(); };
+  EXPECT_EQ(revert(bench.context, {.patch = "p1"}).outcome, Outcome::refused);
+  EXPECT_THAT(bench.guest.calls, Not(Contains("set_enabled p1 0")));
 }
 
 TEST_F(WithAssistance, IsNotCalledForADryRun) {
