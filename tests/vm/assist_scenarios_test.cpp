@@ -80,7 +80,8 @@ TEST_F(AssistSleepers, UninterruptibleIsNamedInTheGuestWhileApplyWaits) {
   target("thread block");
   ASSERT_TRUE(target_state_is("sleeping=0 blocked=1 spinning=0"));
   in_background(
-      "until grep vpt_block /sys/kernel/vpatch/blockers >/tmp/seen; do :; done; "
+      "until grep -q patching /sys/kernel/vpatch/state && "
+      "grep vpt_block /sys/kernel/vpatch/blockers >/tmp/seen; do :; done; "
       "cat /sys/kernel/vpatch/state /sys/kernel/vpatch/pending >>/tmp/seen");
   const Answer answer = apply({"--timeout", "2", "--on-stall", "wait"});
   EXPECT_EQ(answer.exit_code, 5) << answer;
