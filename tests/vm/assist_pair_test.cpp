@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
 #include "tests/vm/assist_fixture.h"
@@ -72,11 +73,14 @@ class PairRounds {
   ~PairRounds() { static_cast<void>(guest_.remove_delivered(options_)); }
 
   void round() {
+    moved_.clear();
     transition([this] { return guest_.load(kPatch, options_); });
     transition([this] { return guest_.set_enabled(kPatch, false, options_); });
     EXPECT_TRUE(eventually([this] { return checked(guest_.unload(kPatch, options_)).ok; }));
   }
 
+  /// Whom the host has moved in the last round, and where they were.
+  const std::string& moved() const { return moved_; }
   std::size_t switched() const { return switched_; }
   std::uint32_t pauses() const { return pauses_; }
   std::chrono::microseconds longest_pause() const { return longest_pause_; }
@@ -97,6 +101,9 @@ class PairRounds {
     ASSERT_EQ(end.how, AssistedEnd::How::ended) << who_holds_up(end);
     const TransitionRecord record = assist.finish();
     switched_ += record.switched.size();
+    for (const SwitchedTask& task : record.switched) {
+      moved_ += fmt::format("{} ({}) in {}\n", task.name, task.tid, fmt::join(task.stack, " < "));
+    }
     pauses_ += record.pauses;
     longest_pause_ = std::max(longest_pause_, record.longest_pause);
   }
@@ -108,6 +115,7 @@ class PairRounds {
   AgentGuest guest_;
   LivepatchFile file_;
   Prover prove_;
+  std::string moved_;
   std::size_t switched_ = 0;
   std::uint32_t pauses_ = 0;
   std::chrono::microseconds longest_pause_{};
@@ -149,7 +157,12 @@ class AssistPair : public AssistTest {
   static void run_rounds(int rounds, const Prover& prove, Totals& totals) {
     PairRounds pair(vm(), prove);
     for (int round = 0; round < rounds; ++round) {
+      const long before = count("violations");
       ASSERT_NO_FATAL_FAILURE(pair.round()) << "round " << round;
+      if (const long after = count("violations"); after != before) {
+        fmt::print("round {}: {} violations; moved in it:\n{}", round, after - before,
+                   pair.moved());
+      }
     }
     totals.switched += pair.switched();
     totals.pauses += pair.pauses();
