@@ -10,7 +10,9 @@
 #include <linux/atomic.h>
 #include <linux/compiler.h>
 #include <linux/ktime.h>
+#include <linux/printk.h>
 #include <linux/processor.h>
+#include <linux/sched.h>
 
 /* One call of the outer function takes about 100 us. */
 #define VPATCH_PAIR_ROUNDS	8
@@ -37,13 +39,18 @@ static inline int vpatch_pair_work(struct vpatch_pair *pair, int version)
 {
 	int (*inner)(void);
 	u64 end = ktime_get_ns();
+	int met;
 	int i;
 
 	/* Read each time: the compiler must not come to know whom it calls. */
 	for (i = 0; i < VPATCH_PAIR_ROUNDS; i++) {
 		inner = READ_ONCE(pair->inner);
-		if (inner() != version)
+		met = inner();
+		if (met != version) {
 			atomic64_inc(&pair->violations);
+			pr_warn("vpatch_pair: %s (%d): outer %d met inner %d in round %d\n",
+				current->comm, current->pid, version, met, i);
+		}
 		end += VPATCH_PAIR_ROUND_NS;
 		while (ktime_get_ns() < end)
 			cpu_relax();
