@@ -104,9 +104,9 @@ OrcType OrcFormat::type_of(std::uint64_t entry, OrcRegister sp_register) const {
                                 OrcType::regs, OrcType::regs_partial};
     return number < kTypes.size() ? kTypes.at(number) : OrcType::undefined;
   }
-  // There a frame without a stack pointer is the last one or a broken one, whatever its type.
+  // There a frame without a stack pointer is empty or a broken one, whatever its type.
   if (sp_register == OrcRegister::undefined) {
-    return bits_of(entry, *end_) != 0 ? OrcType::end_of_stack : OrcType::undefined;
+    return bits_of(entry, *end_) != 0 ? OrcType::empty : OrcType::undefined;
   }
   constexpr std::array kTypes{OrcType::call, OrcType::regs, OrcType::regs_partial};
   return number < kTypes.size() ? kTypes.at(number) : OrcType::undefined;

@@ -15,7 +15,14 @@
 namespace vpatch::introspect {
 
 /// What an ORC entry says of the frame that an instruction runs in.
-enum class OrcType : std::uint8_t { undefined, end_of_stack, call, regs, regs_partial };
+enum class OrcType : std::uint8_t {
+  undefined,
+  end_of_stack,
+  empty,  ///< until Linux 6.3: the end of a stack, or code such as a retpoline that has no frame
+  call,
+  regs,
+  regs_partial,
+};
 
 /// What a frame's stack or frame pointer is counted from (arch/x86/include/asm/orc_types.h).
 enum class OrcRegister : std::uint8_t {

@@ -71,6 +71,7 @@ class Walk {
   std::optional<std::uint64_t> read_word(std::uint64_t address);
   bool list();
   bool trampoline() const;
+  bool at_end() const;
 
   bool stop(Unreliable why) {
     why_ = why;
@@ -140,6 +141,11 @@ bool Walk::list() {
 bool Walk::trampoline() const {
   return std::ranges::any_of(
       layout_.trampolines, [&](const VirtRange& one) { return one.holds(GuestVirtAddr(ip_), 1); });
+}
+
+/// Whether nothing is left on the task's stack but the struct pt_regs that every one begins with.
+bool Walk::at_end() const {
+  return stack_->kind == StackKind::task && stack_->range.end().value() - sp_ <= layout_.regs_size;
 }
 
 std::optional<std::uint64_t> Walk::register_value(OrcRegister number) {
@@ -289,6 +295,10 @@ bool Walk::visit() {
   }
   if (entry->type == OrcType::undefined) {
     return stop(Unreliable::undefined);
+  }
+  if (entry->type == OrcType::empty) {
+    // A vCPU may have been stopped in a retpoline, whose caller's frames are all still there.
+    return at_end() ? false : stop(Unreliable::undefined);
   }
   return entry->type != OrcType::end_of_stack && step(*entry);
 }

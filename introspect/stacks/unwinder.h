@@ -104,7 +104,8 @@ Result<UnwindStart> start_of_sleeper(const VirtualMemory& memory, GuestVirtAddr 
 
 /// Walks one stack. Bounded by kMaxFrames frames, each at a rising address of its stack, each stack
 /// entered once; never recurses, never reads outside of `stacks`. User-mode registers, and the end
-/// marker of kernel threads and idle tasks, end it well.
+/// marker of kernel threads and idle tasks, end it well; OrcType::empty only where nothing but a
+/// struct pt_regs is left on the task's stack.
 ///
 /// The frames of a trace that is not reliable are those found until the walk had to stop. An
 /// address that is bad_address is none of them, any other one that ends the walk is the last.

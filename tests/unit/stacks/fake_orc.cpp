@@ -99,10 +99,15 @@ OrcTableLocation OrcBuilder::write(SparseVirtualMemory& memory, VirtRange text, 
   for (std::size_t at = 0; at < sorted.size(); ++at) {
     const std::uint64_t place = ips + at * 4;
     memory.put(GuestVirtAddr(place), static_cast<std::int32_t>(sorted[at].first - place));
-    memory.put(GuestVirtAddr(entries + at * 6), sorted[at].second.packed_as_6_12());
+    memory.put(GuestVirtAddr(entries + at * 6),
+               as_6_1 ? sorted[at].second.packed_as_6_1() : sorted[at].second.packed_as_6_12());
   }
   return {text, GuestVirtAddr(ips), GuestVirtAddr(entries),
           static_cast<std::uint32_t>(sorted.size())};
+}
+
+OrcFormat OrcBuilder::format() const {
+  return OrcFormat::probe(as_6_1 ? types_of_6_1() : types_of_6_12()).value();
 }
 
 OrcFormat new_format() {

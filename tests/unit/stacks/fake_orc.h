@@ -49,9 +49,12 @@ struct RawOrc {
 /// A frame of `size` bytes, return address included, counted from sp.
 RawOrc call_frame(std::int16_t size);
 
-/// A table of the new form that is being put together; entries in any order.
+/// A table that is being put together, of the new form or as 6.1 has it; entries in any order.
 class OrcBuilder {
  public:
+  bool as_6_1 = false;
+
+  OrcFormat format() const;
   void add(std::uint64_t ip, const RawOrc& entry) { entries_.emplace_back(ip, entry); }
   /// Puts the table where `text`'s addresses can be told from it.
   OrcTableLocation write(SparseVirtualMemory& memory, VirtRange text, std::uint64_t ips,

@@ -87,7 +87,7 @@ inline void UnwindTest::put_regs(std::uint64_t at, const FakeRegs& regs) {
 inline Trace UnwindTest::walk(const UnwindStart& start) {
   const auto location =
       table.write(memory, range(kText, kTextSize), kText + 0x1000000, kText + 0x2000000);
-  const OrcTables orc(memory, new_format(), {location});
+  const OrcTables orc(memory, table.format(), {location});
   return unwind(start, stacks, memory, orc, layout);
 }
 

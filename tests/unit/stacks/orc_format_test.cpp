@@ -66,8 +66,8 @@ TEST(OrcFormat, TakesOldSavedRegistersForExact) {
   EXPECT_TRUE(full.signal && partial.signal);
 }
 
-TEST(OrcFormat, TellsTheOldEndOfAStackFromABrokenEntry) {
-  EXPECT_EQ(old_entry({.end = true}).type, OrcType::end_of_stack);
+TEST(OrcFormat, TellsTheOldEmptyFrameFromABrokenEntry) {
+  EXPECT_EQ(old_entry({.end = true}).type, OrcType::empty);
   EXPECT_EQ(old_entry({}).type, OrcType::undefined);
 }
 

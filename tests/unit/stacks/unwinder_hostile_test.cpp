@@ -38,6 +38,34 @@ TEST_F(UnwindTest, DoesNotTrustAnUndefinedEntry) {
   EXPECT_EQ(trace.unreliable, Unreliable::undefined);
 }
 
+/// A vCPU that is stopped at the first instruction of a retpoline: until Linux 6.3 its entry cannot
+/// be told from the end of a stack by itself.
+TEST_F(UnwindTest, DoesNotTakeARetpolineForTheEnd) {
+  constexpr RawOrc kEmpty{.end = true};
+  table.as_6_1 = true;
+  define(0, kEmpty);
+  define(1, {.sp_offset = 0x10, .sp_reg = kSp, .type = kOldCall});
+  auto start = sleeper();
+  start.exact = true;
+  for (const std::uint64_t sp : {kFirst, kTaskEnd - 168 - 8}) {
+    start.sp = GuestVirtAddr(sp);
+    const auto trace = walk(start);
+    EXPECT_EQ(addresses(trace), Addresses{in(0)}) << sp;
+    EXPECT_EQ(trace.unreliable, Unreliable::undefined) << sp;
+  }
+  for (const std::uint64_t sp : {kTaskEnd - 168, kTaskEnd - 8}) {
+    start.sp = GuestVirtAddr(sp);
+    EXPECT_TRUE(walk(start).reliable()) << sp;
+  }
+  start.sp = GuestVirtAddr(kIrqEnd - 8);
+  EXPECT_EQ(walk(start).unreliable, Unreliable::undefined) << "on another stack";
+
+  start.ip = GuestVirtAddr(in(1));
+  start.sp = GuestVirtAddr(kTaskEnd - 168 - 0x10);
+  put(kTaskEnd - 168 - 8, in(0));
+  EXPECT_TRUE(walk(start).reliable()) << "a kernel thread's last frame";
+}
+
 TEST_F(UnwindTest, DoesNotTrustAStackPointerOutsideOfEveryStack) {
   define(0, kEndOfStack);
   const auto trace = walk({.ip = GuestVirtAddr(in(0)), .sp = GuestVirtAddr(kTaskEnd)});
