@@ -15,10 +15,13 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <pwd.h>
+#include <sqlite3.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "introspect/memory/unique_fd.h"
+#include "vmm-agent/journal/attempt.h"
+#include "vmm-agent/journal/chain_table.h"
 #include "vmm-agent/journal/schema.h"
 #include "vmm-agent/journal/sqlite_error.h"
 
@@ -29,16 +32,6 @@ namespace json = boost::json;
 namespace fs = std::filesystem;
 
 constexpr std::chrono::milliseconds kBetweenAttempts{10};
-
-std::string now() {
-  timespec time{};
-  clock_gettime(CLOCK_REALTIME, &time);
-  tm utc{};
-  gmtime_r(&time.tv_sec, &utc);
-  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z", utc.tm_year + 1900,
-                     utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec,
-                     time.tv_nsec / 1000);
-}
 
 /// The login name of the real user.
 std::string real_user() {
@@ -125,99 +118,23 @@ void bind(SQLite::Statement& statement, int index, const std::optional<std::uint
   }
 }
 
-std::optional<std::uint64_t> number_of(const SQLite::Column& column) {
-  return column.isNull() ? std::nullopt
-                         : std::optional(static_cast<std::uint64_t>(column.getInt64()));
-}
-
-Outcome outcome_of(std::string_view word) {
-  for (const Outcome outcome :
-       {Outcome::done, Outcome::usage, Outcome::refused, Outcome::stalled_reverted,
-        Outcome::stalled_waiting, Outcome::unreachable, Outcome::failed_restored,
-        Outcome::failed_needs_look}) {
-    if (word == to_string(outcome)) {
-      return outcome;
-    }
-  }
-  return Outcome::internal;
-}
-
-constexpr const char* kSelectOperations = R"sql(
-SELECT id, started_at, user, verb, domain, identity, patch, file_sha256, patch_build_id,
-       vpatch_version, guest_release, boot_id, ended_at, outcome, summary, transition_us, pause_us,
-       pauses, retries, signals, switches
-FROM operation ORDER BY id DESC LIMIT ?)sql";
-
-OperationEnd end_of(SQLite::Statement& row) {
-  return {.outcome = outcome_of(row.getColumn("outcome").getString()),
-          .summary = row.getColumn("summary").getString(),
-          .transition_us = number_of(row.getColumn("transition_us")),
-          .pause_us = number_of(row.getColumn("pause_us")),
-          .pauses = number_of(row.getColumn("pauses")).value_or(0),
-          .retries = number_of(row.getColumn("retries")).value_or(0),
-          .signals = number_of(row.getColumn("signals")).value_or(0),
-          .switches = number_of(row.getColumn("switches")).value_or(0)};
-}
-
-StoredOperation operation_of(SQLite::Statement& row) {
-  const auto text = [&row](const char* column) { return row.getColumn(column).getString(); };
-  StoredOperation operation{.id = OperationId{row.getColumn("id").getInt64()},
-                            .started_at = text("started_at"),
-                            .user = text("user"),
-                            .start = {.verb = text("verb"),
-                                      .domain = text("domain"),
-                                      .identity = text("identity"),
-                                      .patch = text("patch"),
-                                      .file_sha256 = text("file_sha256"),
-                                      .patch_build_id = text("patch_build_id"),
-                                      .vpatch_version = text("vpatch_version"),
-                                      .guest_release = text("guest_release"),
-                                      .boot_id = text("boot_id")},
-                            .ended_at = {},
-                            .end = {}};
-  if (!row.getColumn("ended_at").isNull()) {
-    operation.ended_at = text("ended_at");
-    operation.end = end_of(row);
-  }
-  return operation;
-}
-
-/// The object in an event's text; nothing when somebody put something else there.
-std::optional<json::object> detail_of(const std::string& text) {
-  json::parse_options options;
-  options.allow_invalid_utf8 = true;  // names in a guest may be any bytes
-  boost::system::error_code error;
-  json::value value = json::parse(text, error, {}, options);
-  if (error || !value.is_object()) {
-    return std::nullopt;
-  }
-  return std::move(value.get_object());
-}
-
 }  // namespace
+
+std::string now_utc() {
+  timespec time{};
+  clock_gettime(CLOCK_REALTIME, &time);
+  tm utc{};
+  gmtime_r(&time.tv_sec, &utc);
+  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z", utc.tm_year + 1900,
+                     utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec,
+                     time.tv_nsec / 1000);
+}
 
 Journal::Journal(std::unique_ptr<SQLite::Database> database, fs::path path)
     : database_(std::move(database)), path_(std::move(path)) {}
 Journal::Journal(Journal&& other) noexcept = default;
 Journal& Journal::operator=(Journal&& other) noexcept = default;
 Journal::~Journal() = default;
-
-/// The boundary where exceptions end.
-template <class Function>
-auto Journal::attempt(std::string_view what, const Function& function) -> decltype(function()) {
-  const std::string context = fmt::format("journal {}: {}", path_.string(), what);
-  try {
-    auto result = function();
-    if (!result) {
-      return std::unexpected(std::move(result.error()).in_context(context));
-    }
-    return result;
-  } catch (const SQLite::Exception& exception) {
-    return std::unexpected(from_sqlite(exception).in_context(context));
-  } catch (const std::exception& exception) {
-    return fail(Outcome::refused, fmt::format("{}: {}", context, exception.what()));
-  }
-}
 
 fs::path Journal::path() {
   const char* const chosen =
@@ -242,40 +159,49 @@ Result<Journal> Journal::open(const fs::path& path, std::chrono::milliseconds pa
   return journal;
 }
 
+Result<void> Journal::still_there() const {
+  int moved = 0;
+  if (sqlite3_file_control(database_->getHandle(), "main", SQLITE_FCNTL_HAS_MOVED, &moved) ==
+          SQLITE_OK &&
+      moved != 0) {
+    return fail(Outcome::refused, "the file was removed or moved away while it was in use",
+                "What was written to it since is lost; vpatch begins a new one next time.");
+  }
+  return {};
+}
+
 Result<OperationId> Journal::begin(const OperationStart& start) {
-  return attempt("begin an operation", [&]() -> Result<OperationId> {
+  return attempt_to_write("begin an operation", [&]() -> Result<OperationId> {
     SQLite::Statement insert(*database_, R"sql(
-INSERT INTO operation (started_at, user, verb, domain, identity, patch, file_sha256, patch_build_id,
-                       vpatch_version, guest_release, boot_id)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?))sql");
+INSERT INTO operation (started_at, user, verb, domain, identity, patch, patch_version, file_sha256,
+                       patch_build_id, vpatch_version, guest_release, boot_id)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?))sql");
+    const std::string at = now_utc();
     int index = 0;
-    for (const std::string& text : {now(), real_user(), start.verb, start.domain, start.identity,
-                                    start.patch, start.file_sha256, start.patch_build_id,
-                                    start.vpatch_version, start.guest_release, start.boot_id}) {
+    for (const std::string& text :
+         {at, real_user(), start.verb, start.domain, start.identity, start.patch,
+          start.patch_version, start.file_sha256, start.patch_build_id, start.vpatch_version,
+          start.guest_release, start.boot_id}) {
       insert.bind(++index, text);
     }
     insert.exec();
-    return OperationId{database_->getLastInsertRowid()};
+    const std::int64_t operation = database_->getLastInsertRowid();
+    append_event(*database_, operation, at, "begin",
+                 columns_of(*database_, operation, kBeginColumns));
+    return OperationId{operation};
   });
 }
 
 Result<void> Journal::event(OperationId operation, std::string_view kind,
                             const json::object& detail) {
-  return attempt("record an event", [&]() -> Result<void> {
-    SQLite::Statement insert(*database_, R"sql(
-INSERT INTO event (operation_id, sequence, at, kind, detail)
-SELECT ?1, coalesce(max(sequence), 0) + 1, ?2, ?3, ?4 FROM event WHERE operation_id = ?1)sql");
-    insert.bind(1, std::to_underlying(operation));
-    insert.bind(2, now());
-    insert.bind(3, std::string(kind));
-    insert.bind(4, json::serialize(detail));
-    insert.exec();
+  return attempt_to_write("record an event", [&]() -> Result<void> {
+    append_event(*database_, std::to_underlying(operation), now_utc(), kind, detail);
     return {};
   });
 }
 
 Result<void> Journal::end(OperationId operation, const OperationEnd& end) {
-  return attempt("end an operation", [&]() -> Result<void> {
+  return attempt_to_write("end an operation", [&]() -> Result<void> {
     SQLite::Statement update(*database_, R"sql(
 UPDATE operation
 SET ended_at = ?2, outcome = ?3, exit_code = ?4, summary = ?5, transition_us = ?6, pause_us = ?7,
@@ -284,8 +210,9 @@ SET ended_at = ?2, outcome = ?3, exit_code = ?4, summary = ?5, transition_us = ?
     guest_release = coalesce(nullif(?13, ''), guest_release),
     boot_id = coalesce(nullif(?14, ''), boot_id)
 WHERE id = ?1 AND ended_at IS NULL)sql");
+    const std::string at = now_utc();
     update.bind(1, std::to_underlying(operation));
-    update.bind(2, now());
+    update.bind(2, at);
     update.bind(3, std::string(to_string(end.outcome)));
     update.bind(4, static_cast<int>(end.outcome));
     update.bind(5, end.summary);
@@ -302,42 +229,9 @@ WHERE id = ?1 AND ended_at IS NULL)sql");
       return fail(Outcome::refused,
                   fmt::format("operation {} is not under way", std::to_underlying(operation)));
     }
+    append_event(*database_, std::to_underlying(operation), at, "end",
+                 columns_of(*database_, std::to_underlying(operation), kEndColumns));
     return {};
-  });
-}
-
-Result<std::vector<StoredOperation>> Journal::operations(std::size_t limit) {
-  return attempt("read it", [&]() -> Result<std::vector<StoredOperation>> {
-    SQLite::Statement rows(*database_, kSelectOperations);
-    rows.bind(1, to_column(limit));
-    std::vector<StoredOperation> operations;
-    while (rows.executeStep()) {
-      operations.push_back(operation_of(rows));
-    }
-    return operations;
-  });
-}
-
-Result<std::vector<StoredEvent>> Journal::events(OperationId operation) {
-  return attempt("read it", [&]() -> Result<std::vector<StoredEvent>> {
-    SQLite::Statement rows(
-        *database_,
-        "SELECT sequence, at, kind, detail FROM event WHERE operation_id = ? ORDER BY sequence");
-    rows.bind(1, std::to_underlying(operation));
-    std::vector<StoredEvent> events;
-    while (rows.executeStep()) {
-      auto detail = detail_of(rows.getColumn(3).getString());
-      if (!detail) {
-        return fail(Outcome::refused,
-                    fmt::format("event {} of operation {} is not an object",
-                                rows.getColumn(0).getInt64(), std::to_underlying(operation)));
-      }
-      events.push_back({.sequence = rows.getColumn(0).getInt64(),
-                        .at = rows.getColumn(1).getString(),
-                        .kind = rows.getColumn(2).getString(),
-                        .detail = *std::move(detail)});
-    }
-    return events;
   });
 }
 

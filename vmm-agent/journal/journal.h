@@ -2,10 +2,13 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,6 +16,7 @@
 #include <boost/json.hpp>
 
 #include "vmm-agent/error.h"
+#include "vmm-agent/journal/chain.h"
 
 namespace SQLite {
 class Database;
@@ -27,7 +31,8 @@ struct OperationStart {
   std::string verb{};    ///< "apply"
   std::string domain{};  ///< as the user knows it
   std::string identity{};
-  std::string patch{};  ///< name of the livepatch
+  std::string patch{};          ///< name of the livepatch
+  std::string patch_version{};  ///< MODULE_VERSION
   std::string file_sha256{};
   std::string patch_build_id{};
   std::string vpatch_version{};
@@ -64,11 +69,45 @@ struct StoredOperation {
   std::optional<OperationEnd> end;  ///< none: under way, or its process died
 };
 
+/// Which operations; what is empty or unset leaves none out.
+struct OperationFilter {
+  std::optional<OperationId> id{};
+  std::string domain{};  ///< by name or identity
+  std::string patch{};
+  std::string verb{};
+  std::optional<Outcome> outcome{};
+  bool failed = false;  ///< those that did not end as done, or not at all
+  std::string since{};  ///< begun then or later, as StoredOperation::started_at
+  std::string until{};  ///< begun before then
+  std::size_t limit = 50;
+};
+
+/// The first event of an operation is "begin" and, once it has ended, its last one "end".
 struct StoredEvent {
   std::int64_t sequence = 0;  ///< from 1
   std::string at;
   std::string kind;
   boost::json::object detail;
+};
+
+/// A livepatch that a domain is to have again after a reboot.
+struct Registration {
+  std::string identity{};    ///< Domain::identity()
+  std::string domain{};      ///< as the user knows it
+  std::string connection{};  ///< libvirt's URI, or the monitor socket of a plain QEMU
+  std::string patch{};
+  std::string patch_version{};
+  std::string file{};  ///< where it was read from
+  std::string file_sha256{};
+  std::string release{};  ///< of the kernel it was built for
+
+  bool operator==(const Registration&) const = default;
+};
+
+/// Of whom: an empty text leaves nobody out.
+struct RegistrationFilter {
+  std::string identity{};
+  std::string connection{};
 };
 
 /// The record of what vpatch was asked to do to the guests of this host and what it saw: one SQLite
@@ -77,7 +116,10 @@ struct StoredEvent {
 ///
 /// Every call writes to disk and may wait for another writer: never call it while a VM is paused.
 /// An entry survives the end of this process at once, and a crash of the host a little later.
-/// Errors (Outcome::refused) name the file and what to do. One caller at a time.
+/// Errors (Outcome::refused) name the file and what to do; also of a file that was removed
+/// meanwhile. One caller at a time.
+///
+/// Every event is a link of a chain of hashes (chain.h).
 class Journal {
  public:
   static constexpr const char* kDefaultPath = "/var/lib/vpatch/journal.db";
@@ -102,16 +144,42 @@ class Journal {
   /// Once for each operation; an error for one that has ended.
   Result<void> end(OperationId operation, const OperationEnd& end);
 
-  /// The newest first, at most `limit`.
-  Result<std::vector<StoredOperation>> operations(std::size_t limit);
+  /// The newest first.
+  Result<std::vector<StoredOperation>> operations(const OperationFilter& filter);
   /// In their order; none for an operation that is not there.
   Result<std::vector<StoredEvent>> events(OperationId operation);
+
+  /// Registers a livepatch in place of the one of the same name that the domain may have, and keeps
+  /// a copy of its file beside the journal.
+  Result<void> register_patch(OperationId operation, const Registration& registration,
+                              std::span<const std::byte> file);
+  /// Takes that back; false when there was nothing to take back.
+  Result<bool> unregister_patch(OperationId operation, const std::string& identity,
+                                const std::string& patch);
+  /// Those of one domain in the order in which they were registered first.
+  Result<std::vector<Registration>> registrations(const RegistrationFilter& filter);
+  /// Where register_patch() keeps a file.
+  std::filesystem::path copy_of(const std::string& file_sha256) const;
+  /// The newest operation that began to load this file into that domain.
+  Result<std::optional<StoredOperation>> last_load(const std::string& identity,
+                                                   const std::string& file_sha256);
+
+  /// Holds all entries against the chain, and the rest against the entries.
+  Result<Verification> verify();
+  /// Gives `take` the journal's lines as chain.h describes them, the closing line included, until
+  /// it returns false. Damage is not hidden: verify_export() finds it.
+  Result<void> export_lines(const std::function<bool(const std::string& line)>& take);
 
  private:
   Journal(std::unique_ptr<SQLite::Database> database, std::filesystem::path path);
 
+  /// The boundary where exceptions end; attempt.h.
   template <class Function>
-  auto attempt(std::string_view what, const Function& function) -> decltype(function());
+  auto attempt(std::string_view what, const Function& function) const -> decltype(function());
+  /// The same for what writes: in a transaction of its own.
+  template <class Function>
+  auto attempt_to_write(std::string_view what, const Function& function) -> decltype(function());
+  Result<void> still_there() const;
 
   std::unique_ptr<SQLite::Database> database_;
   std::filesystem::path path_;

@@ -8,6 +8,8 @@
 #include <SQLiteCpp/Transaction.h>
 #include <fmt/format.h>
 
+#include "vmm-agent/journal/chain_table.h"
+
 namespace vpatch {
 namespace {
 
@@ -49,7 +51,50 @@ CREATE TABLE event (
 ) STRICT, WITHOUT ROWID;
 )sql";
 
-constexpr std::array kMigrations = {kFirst};
+// Operations begin and end with an event, and each event is a link of a chain (chain.h).
+constexpr const char* kChained = R"sql(
+ALTER TABLE operation ADD COLUMN patch_version TEXT NOT NULL DEFAULT '';
+
+ALTER TABLE event RENAME TO old_event;
+CREATE TABLE event (
+  operation_id INTEGER NOT NULL REFERENCES operation (id),
+  sequence     INTEGER NOT NULL,    -- from 1, without gaps
+  at           TEXT NOT NULL,
+  kind         TEXT NOT NULL,
+  detail       TEXT NOT NULL CHECK (json_valid(detail)),
+  link         INTEGER NOT NULL UNIQUE,  -- from 1, without gaps
+  hash         TEXT NOT NULL,       -- of the event as a line
+  PRIMARY KEY (operation_id, sequence)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE chain_head (
+  one   INTEGER PRIMARY KEY CHECK (one = 1),
+  links INTEGER NOT NULL,
+  hash  TEXT NOT NULL               -- of the last link
+) STRICT;
+)sql";
+
+// Livepatches that a domain is to have again after a reboot. Those of one domain are put in force
+// in the order of their ids.
+constexpr const char* kRegistrations = R"sql(
+CREATE TABLE registration (
+  id            INTEGER PRIMARY KEY AUTOINCREMENT,
+  operation_id  INTEGER NOT NULL REFERENCES operation (id),
+  at            TEXT NOT NULL,
+  identity      TEXT NOT NULL,
+  domain        TEXT NOT NULL,
+  connection    TEXT NOT NULL,
+  patch         TEXT NOT NULL,
+  patch_version TEXT NOT NULL,
+  file          TEXT NOT NULL,
+  file_sha256   TEXT NOT NULL,
+  release       TEXT NOT NULL,
+  UNIQUE (identity, patch)
+) STRICT;
+)sql";
+
+constexpr std::array<Migration, 3> kMigrations = {
+    Migration{kFirst, nullptr}, {kChained, chain_old_events}, {kRegistrations, nullptr}};
 
 int pragma(SQLite::Database& database, const char* name) {
   return database.execAndGet(fmt::format("PRAGMA {}", name)).getInt();
@@ -77,11 +122,11 @@ Result<std::size_t> version_of(SQLite::Database& database, std::size_t newest) {
 
 }  // namespace
 
-std::span<const char* const> journal_migrations() {
+std::span<const Migration> journal_migrations() {
   return kMigrations;
 }
 
-Result<void> migrate(SQLite::Database& database, std::span<const char* const> migrations) {
+Result<void> migrate(SQLite::Database& database, std::span<const Migration> migrations) {
   while (true) {
     {
       // Without a look first, each opening would wait for a writer. A transaction, since another
@@ -98,7 +143,11 @@ Result<void> migrate(SQLite::Database& database, std::span<const char* const> mi
     SQLite::Transaction transaction(database, SQLite::TransactionBehavior::IMMEDIATE);
     const auto version = version_of(database, migrations.size());
     if (version && *version < migrations.size()) {
-      database.exec(migrations[*version]);
+      const Migration& migration = migrations[*version];
+      database.exec(migration.sql);
+      if (migration.then != nullptr) {
+        migration.then(database);
+      }
       database.exec(fmt::format("PRAGMA application_id = {}; PRAGMA user_version = {}",
                                 kJournalApplicationId, *version + 1));
     }

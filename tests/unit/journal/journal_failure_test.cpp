@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "journal_support.h"
+#include "tests/unit/journal/journal_support.h"
 
 namespace vpatch {
 namespace {
@@ -94,7 +94,7 @@ TEST_F(JournalTest, DamagedPagesAreAnError) {
   const auto id = journal.begin(some_start());
   EXPECT_THAT(told(id), AllOf(HasSubstr("begin an operation"), HasSubstr("malformed"),
                               HasSubstr("Move the file away")));
-  EXPECT_FALSE(journal.operations(1));
+  EXPECT_FALSE(journal.operations({.limit = 1}));
 }
 
 TEST_F(JournalTest, AnEventThatSomebodyChangedIsAnError) {
@@ -103,6 +103,23 @@ TEST_F(JournalTest, AnEventThatSomebodyChangedIsAnError) {
   ASSERT_TRUE(journal.event(id, "pause", {}));
   SQLite::Database(file(), SQLite::OPEN_READWRITE).exec("UPDATE event SET detail = '[1]'");
   EXPECT_THAT(told(journal.events(id)), HasSubstr("event 1 of operation 1 is not an object"));
+}
+
+TEST_F(JournalTest, RemovedWhileItIsInUseIsAnError) {
+  Journal journal = open();
+  const OperationId id = journal.begin(some_start()).value();
+  std::filesystem::remove(file());
+  EXPECT_THAT(told(journal.event(id, "step", {})),
+              AllOf(HasSubstr("removed or moved away"), HasSubstr("begins a new one")));
+  EXPECT_THAT(told(journal.end(id, some_end())), HasSubstr("removed or moved away"));
+}
+
+TEST_F(JournalTest, ReplacedWhileItIsInUseIsAnError) {
+  Journal journal = open();
+  const OperationId id = journal.begin(some_start()).value();
+  std::filesystem::rename(file(), folder() / "elsewhere");
+  std::ofstream(file()) << "";
+  EXPECT_THAT(told(journal.end(id, some_end())), HasSubstr("removed or moved away"));
 }
 
 TEST_F(JournalTest, OfANewerVpatchIsRefused) {
@@ -119,7 +136,7 @@ TEST_F(JournalTest, HeldBySomebodyElseIsAnErrorUntilThatEnds) {
   other.exec("BEGIN IMMEDIATE");
   EXPECT_THAT(told(journal.begin(some_start())),
               AllOf(HasSubstr("database is locked"), HasSubstr("Another program holds it")));
-  EXPECT_TRUE(journal.operations(10)) << "reading goes on";
+  EXPECT_TRUE(journal.operations({.limit = 10})) << "reading goes on";
   other.exec("ROLLBACK");
   EXPECT_TRUE(journal.begin(some_start()));
 }

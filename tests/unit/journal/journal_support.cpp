@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "journal_support.h"
+#include "tests/unit/journal/journal_support.h"
 
 #include <array>
 #include <cstdlib>
@@ -29,6 +29,7 @@ OperationStart some_start() {
           .domain = "web01",
           .identity = "e5f7a0a2-6f2b-4ad5-9d3c-6a1c3c8f3f11",
           .patch = "fix_pipe",
+          .patch_version = "1.2",
           .file_sha256 = std::string(64, 'a'),
           .patch_build_id = std::string(40, 'b'),
           .vpatch_version = "0.1.0",
@@ -45,6 +46,23 @@ OperationEnd some_end() {
           .retries = 3,
           .signals = 1,
           .switches = 4};
+}
+
+Registration some_registration() {
+  return {.identity = "e5f7a0a2-6f2b-4ad5-9d3c-6a1c3c8f3f11",
+          .domain = "web01",
+          .connection = "qemu:///system",
+          .patch = "fix_pipe",
+          .patch_version = "1.2",
+          .file = "/root/fix.ko",
+          .file_sha256 = std::string(64, 'a'),
+          .release = "6.1.0-56-cloud-amd64"};
+}
+
+std::span<const std::byte> some_file() {
+  static constexpr std::array<std::byte, 4> kBytes{std::byte{0x7f}, std::byte{'E'}, std::byte{'L'},
+                                                   std::byte{'F'}};
+  return kBytes;
 }
 
 InChild::InChild(const std::function<std::string()>& function) {

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <span>
 #include <string>
 
 #include <gtest/gtest.h>
@@ -30,6 +31,9 @@ class JournalTest : public testing::Test {
 /// An operation such as apply's.
 OperationStart some_start();
 OperationEnd some_end();
+/// A livepatch registered for the same domain, and what its file holds.
+Registration some_registration();
+std::span<const std::byte> some_file();
 
 /// A function that runs in a child process.
 class InChild {

@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "journal_support.h"
+#include "tests/unit/journal/journal_support.h"
 
 namespace vpatch {
 namespace {
@@ -40,7 +40,7 @@ TEST_F(JournalTest, GivesBackWhatItWasTold) {
     ASSERT_TRUE(journal.end(id, some_end()));
   }
   Journal journal = open();
-  const auto operations = journal.operations(10).value();
+  const auto operations = journal.operations({.limit = 10}).value();
   ASSERT_EQ(operations.size(), 1U);
   const StoredOperation& operation = operations.front();
   EXPECT_EQ(operation.start, some_start());
@@ -49,14 +49,20 @@ TEST_F(JournalTest, GivesBackWhatItWasTold) {
   EXPECT_THAT(operation.ended_at, MatchesRegex(kTime));
   EXPECT_LE(operation.started_at, operation.ended_at);
   const auto events = journal.events(operation.id).value();
-  ASSERT_EQ(events.size(), 2U);
-  EXPECT_EQ(events[0].sequence, 1);
-  EXPECT_EQ(events[0].kind, "retry");
-  EXPECT_EQ(events[0].detail, (boost::json::object{{"cpu", 1}}));
-  EXPECT_THAT(events[0].at, MatchesRegex(kTime));
+  ASSERT_EQ(events.size(), 4U);
+  EXPECT_EQ(events[0].kind, "begin");
+  EXPECT_EQ(events[0].at, operation.started_at);
+  EXPECT_EQ(events[0].detail.at("patch_version"), "1.2");
   EXPECT_EQ(events[1].sequence, 2);
-  EXPECT_EQ(events[1].kind, "pause");
-  EXPECT_EQ(events[1].detail.at("stack").as_array().size(), 2U);
+  EXPECT_EQ(events[1].kind, "retry");
+  EXPECT_EQ(events[1].detail, (boost::json::object{{"cpu", 1}}));
+  EXPECT_THAT(events[1].at, MatchesRegex(kTime));
+  EXPECT_EQ(events[2].sequence, 3);
+  EXPECT_EQ(events[2].kind, "pause");
+  EXPECT_EQ(events[2].detail.at("stack").as_array().size(), 2U);
+  EXPECT_EQ(events[3].kind, "end");
+  EXPECT_EQ(events[3].at, operation.ended_at);
+  EXPECT_EQ(events[3].detail.at("switches"), 4);
 }
 
 TEST_F(JournalTest, KeepsOutcomeWordAndExitCode) {
@@ -66,7 +72,7 @@ TEST_F(JournalTest, KeepsOutcomeWordAndExitCode) {
         Outcome::stalled_waiting, Outcome::unreachable, Outcome::failed_restored,
         Outcome::failed_needs_look, Outcome::internal}) {
     ASSERT_TRUE(journal.end(journal.begin({}).value(), {.outcome = outcome}));
-    EXPECT_EQ(journal.operations(1).value().front().end->outcome, outcome);
+    EXPECT_EQ(journal.operations({.limit = 1}).value().front().end->outcome, outcome);
     const SQLite::Database raw(file());
     SQLite::Statement row(raw, "SELECT outcome, exit_code FROM operation ORDER BY id DESC");
     ASSERT_TRUE(row.executeStep());
@@ -81,13 +87,47 @@ TEST_F(JournalTest, ShowsTheNewestFirst) {
     ASSERT_TRUE(journal.begin({.verb = verb}));
   }
   std::vector<std::string> verbs;
-  const auto newest = journal.operations(2).value();
+  const auto newest = journal.operations({.limit = 2}).value();
   for (const auto& operation : newest) {
     verbs.push_back(operation.start.verb);
   }
   EXPECT_THAT(verbs, ElementsAre("force", "revert"));
-  EXPECT_EQ(journal.operations(std::numeric_limits<std::size_t>::max()).value().size(), 3U);
-  EXPECT_EQ(journal.operations(0).value().size(), 0U);
+  EXPECT_EQ(journal.operations({.limit = std::numeric_limits<std::size_t>::max()}).value().size(),
+            3U);
+  EXPECT_EQ(journal.operations({.limit = 0}).value().size(), 0U);
+}
+
+TEST_F(JournalTest, ShowsWhatIsAskedFor) {
+  Journal journal = open();
+  const auto record = [&journal](OperationStart start, std::optional<Outcome> outcome) {
+    const OperationId id = journal.begin(start).value();
+    EXPECT_TRUE(!outcome || journal.end(id, {.outcome = *outcome}));
+    return journal.operations({.limit = 1}).value().front().started_at;
+  };
+  record({.verb = "apply", .domain = "web01", .identity = "i1", .patch = "p"}, Outcome::done);
+  const std::string at =
+      record({.verb = "apply", .domain = "web02", .patch = "q"}, Outcome::refused);
+  record({.verb = "revert", .domain = "web01", .patch = "q"}, std::nullopt);
+  const auto ids = [&journal](const OperationFilter& filter) {
+    std::vector<int> list;
+    const auto found = journal.operations(filter).value();
+    for (const StoredOperation& operation : found) {
+      list.push_back(static_cast<int>(operation.id));
+    }
+    return list;
+  };
+  EXPECT_THAT(ids({}), ElementsAre(3, 2, 1));
+  EXPECT_THAT(ids({.id = OperationId{2}}), ElementsAre(2));
+  EXPECT_THAT(ids({.domain = "web01"}), ElementsAre(3, 1));
+  EXPECT_THAT(ids({.domain = "i1"}), ElementsAre(1));
+  EXPECT_THAT(ids({.patch = "q"}), ElementsAre(3, 2));
+  EXPECT_THAT(ids({.verb = "apply"}), ElementsAre(2, 1));
+  EXPECT_THAT(ids({.outcome = Outcome::refused}), ElementsAre(2));
+  EXPECT_THAT(ids({.failed = true}), ElementsAre(3, 2));
+  EXPECT_THAT(ids({.since = at}), ElementsAre(3, 2));
+  EXPECT_THAT(ids({.until = at}), ElementsAre(1));
+  EXPECT_THAT(ids({.patch = "q", .verb = "apply", .limit = 5}), ElementsAre(2));
+  EXPECT_THAT(ids({.id = OperationId{9}}), ElementsAre());
 }
 
 TEST_F(JournalTest, AnOperationWhoseProcessDiedStaysUnfinished) {
@@ -100,19 +140,19 @@ TEST_F(JournalTest, AnOperationWhoseProcessDiedStaysUnfinished) {
             "wrote");
   Journal journal = open();
   ASSERT_TRUE(journal.begin({.verb = "revert"}));
-  const auto operations = journal.operations(10).value();
+  const auto operations = journal.operations({.limit = 10}).value();
   ASSERT_EQ(operations.size(), 2U);
   EXPECT_EQ(operations[1].start, some_start());
   EXPECT_FALSE(operations[1].end.has_value());
   EXPECT_EQ(operations[1].ended_at, "");
-  EXPECT_EQ(journal.events(operations[1].id).value().size(), 1U);
+  EXPECT_EQ(journal.events(operations[1].id).value().size(), 2U);
 }
 
 TEST_F(JournalTest, LearnsWhatWasNotKnownAtTheBegin) {
   Journal journal = open();
   const OperationId id = journal.begin({.verb = "revert", .patch = "fix"}).value();
   ASSERT_TRUE(journal.end(id, {.outcome = Outcome::done, .guest_release = "6.12", .boot_id = "b"}));
-  const StoredOperation operation = journal.operations(1).value().front();
+  const StoredOperation operation = journal.operations({.limit = 1}).value().front();
   EXPECT_EQ(operation.start.patch, "fix") << "an empty text takes nothing back";
   EXPECT_EQ(operation.start.guest_release, "6.12");
   EXPECT_EQ(operation.start.boot_id, "b");
@@ -127,7 +167,7 @@ TEST_F(JournalTest, AnOperationEndsOnce) {
   const auto again = journal.end(id, {.outcome = Outcome::done});
   ASSERT_FALSE(again);
   EXPECT_THAT(again.error().what, HasSubstr("operation 1 is not under way"));
-  EXPECT_EQ(journal.operations(1).value().front().end, some_end());
+  EXPECT_EQ(journal.operations({.limit = 1}).value().front().end, some_end());
 }
 
 TEST_F(JournalTest, RefusesWhatBelongsToNoOperation) {
@@ -145,8 +185,8 @@ TEST_F(JournalTest, TwoConnectionsSeeEachOther) {
   EXPECT_NE(first, second);
   ASSERT_TRUE(one.event(first, "a", {}));
   ASSERT_TRUE(other.event(first, "b", {}));
-  EXPECT_EQ(one.events(first).value().size(), 2U);
-  EXPECT_EQ(other.operations(10).value().size(), 2U);
+  EXPECT_EQ(one.events(first).value().size(), 3U);
+  EXPECT_EQ(other.operations({.limit = 10}).value().size(), 2U);
 }
 
 TEST_F(JournalTest, ProcessesBeginAndWriteItAtOnce) {
@@ -173,12 +213,13 @@ TEST_F(JournalTest, ProcessesBeginAndWriteItAtOnce) {
     EXPECT_EQ(writer.wait(), "wrote");
   }
   Journal journal = open();
-  const auto operations = journal.operations(1000).value();
+  const auto operations = journal.operations({.limit = 1000}).value();
   ASSERT_EQ(operations.size(), std::size_t{kProcesses} * kOperations);
   for (const auto& operation : operations) {
     EXPECT_TRUE(operation.end.has_value());
-    EXPECT_EQ(journal.events(operation.id).value().size(), 2U);
+    EXPECT_EQ(journal.events(operation.id).value().size(), 4U);
   }
+  EXPECT_TRUE(journal.verify().value().sound());
 }
 
 TEST_F(JournalTest, HostileTextIsOnlyText) {
@@ -191,10 +232,10 @@ TEST_F(JournalTest, HostileTextIsOnlyText) {
   OperationEnd end = some_end();
   end.summary = hostile + std::string(100'000, 'x');
   ASSERT_TRUE(journal.end(id, end));
-  const StoredOperation operation = journal.operations(10).value().front();
+  const StoredOperation operation = journal.operations({.limit = 10}).value().front();
   EXPECT_EQ(operation.start, start);
   EXPECT_EQ(operation.end, end);
-  const StoredEvent event = journal.events(id).value().front();
+  const StoredEvent event = journal.events(id).value().at(1);
   EXPECT_EQ(event.kind, hostile);
   EXPECT_EQ(event.detail.at(hostile).as_string(), hostile);
 }
@@ -203,7 +244,7 @@ TEST_F(JournalTest, NumbersTooBigForAColumnAreCut) {
   Journal journal = open();
   const auto most = std::numeric_limits<std::uint64_t>::max();
   ASSERT_TRUE(journal.end(journal.begin({}).value(), {.transition_us = most, .pauses = most}));
-  const OperationEnd end = *journal.operations(1).value().front().end;
+  const OperationEnd end = *journal.operations({.limit = 1}).value().front().end;
   EXPECT_EQ(end.transition_us, most / 2);
   EXPECT_EQ(end.pauses, most / 2);
 }
@@ -222,7 +263,7 @@ TEST_F(JournalTest, NamesTheRealUser) {
     return in_child([this, sudo_user] {
       setenv("SUDO_USER", sudo_user, 1);
       Journal journal = open();
-      return journal.begin({}) ? journal.operations(1).value().front().user : "failed";
+      return journal.begin({}) ? journal.operations({.limit = 1}).value().front().user : "failed";
     });
   };
   const passwd* const self = getpwuid(getuid());

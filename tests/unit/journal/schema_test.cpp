@@ -12,7 +12,8 @@ namespace {
 
 using testing::HasSubstr;
 
-constexpr std::array kTwo = {"CREATE TABLE one (a)", "CREATE TABLE two (b)"};
+constexpr std::array kTwo = {Migration{"CREATE TABLE one (a)", nullptr},
+                             Migration{"CREATE TABLE two (b)", nullptr}};
 
 class SchemaTest : public testing::Test {
  protected:
@@ -32,11 +33,20 @@ TEST_F(SchemaTest, EachMigrationIsOneVersion) {
 }
 
 TEST_F(SchemaTest, AMigrationThatFailsChangesNothing) {
-  constexpr std::array kBroken = {"CREATE TABLE one (a)", "CREATE TABLE two (b); nonsense"};
+  constexpr std::array kBroken = {Migration{"CREATE TABLE one (a)", nullptr},
+                                  Migration{"CREATE TABLE two (b); nonsense", nullptr}};
   EXPECT_THROW(static_cast<void>(migrate(database_, kBroken)), SQLite::Exception);
   EXPECT_EQ(version(), 1);
   EXPECT_FALSE(database_.tableExists("two"));
   EXPECT_TRUE(migrate(database_, kTwo));
+}
+
+TEST_F(SchemaTest, AMigrationIsMoreThanItsSql) {
+  const std::array steps = {Migration{"CREATE TABLE one (a)", [](SQLite::Database& database) {
+                                        database.exec("CREATE TABLE x (b)");
+                                      }}};
+  ASSERT_TRUE(migrate(database_, steps));
+  EXPECT_TRUE(database_.tableExists("x"));
 }
 
 TEST_F(SchemaTest, ANewerFileIsRefused) {
@@ -59,14 +69,15 @@ TEST_F(SchemaTest, ADatabaseOfSomethingElseIsRefused) {
 TEST_F(SchemaTest, EventsAreOfAnOperationAndHoldJson) {
   ASSERT_TRUE(migrate(database_, journal_migrations()));
   database_.exec("PRAGMA foreign_keys = ON");
-  EXPECT_THROW(database_.exec("INSERT INTO event VALUES (1, 1, '', '', '{}')"), SQLite::Exception);
+  EXPECT_THROW(database_.exec("INSERT INTO event VALUES (1, 1, '', '', '{}', 1, '')"),
+               SQLite::Exception);
   database_.exec(
       "INSERT INTO operation (started_at, verb, domain, identity, patch, file_sha256, "
       "patch_build_id, user, vpatch_version, guest_release, boot_id) "
       "VALUES ('', '', '', '', '', '', '', '', '', '', '')");
-  EXPECT_THROW(database_.exec("INSERT INTO event VALUES (1, 1, '', '', 'text')"),
+  EXPECT_THROW(database_.exec("INSERT INTO event VALUES (1, 1, '', '', 'text', 1, '')"),
                SQLite::Exception);
-  EXPECT_EQ(database_.exec("INSERT INTO event VALUES (1, 1, '', '', '{}')"), 1);
+  EXPECT_EQ(database_.exec("INSERT INTO event VALUES (1, 1, '', '', '{}', 1, '')"), 1);
 }
 
 }  // namespace

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+// The livepatches that domains are to have again after a reboot, and the copies of their files.
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <system_error>
+#include <utility>
+
+#include <SQLiteCpp/SQLiteCpp.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "introspect/memory/unique_fd.h"
+#include "vmm-agent/journal/attempt.h"
+#include "vmm-agent/journal/chain_table.h"
+
+namespace vpatch {
+namespace {
+
+namespace fs = std::filesystem;
+
+Result<void> failed(const char* what, const fs::path& path) {
+  return fail(Outcome::refused,
+              fmt::format("{} {}: {}", what, path.string(), std::generic_category().message(errno)),
+              errno == ENOSPC || errno == EDQUOT ? "Make room on its file system." : "");
+}
+
+Result<void> write_all(int fd, std::span<const std::byte> bytes, const fs::path& path) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(fd, bytes.data(), bytes.size());
+    if (written < 0 && errno != EINTR) {
+      return failed("write", path);
+    }
+    bytes = bytes.subspan(static_cast<std::size_t>(std::max<ssize_t>(written, 0)));
+  }
+  return ::fsync(fd) == 0 ? Result<void>() : failed("write", path);
+}
+
+/// Writes the file under another name first: under its own it is whole, or not there.
+Result<void> keep(const fs::path& path, std::span<const std::byte> bytes) {
+  if (::mkdir(path.parent_path().c_str(), S_IRWXU) != 0 && errno != EEXIST) {
+    return failed("create", path.parent_path());
+  }
+  const fs::path draft = path.string() + fmt::format(".{}", ::getpid());
+  const introspect::UniqueFd fd(::open(
+      draft.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, S_IRUSR | S_IWUSR));
+  if (!fd) {
+    return failed("create", draft);
+  }
+  auto done = write_all(fd.get(), bytes, draft);
+  if (done && ::rename(draft.c_str(), path.c_str()) != 0) {
+    done = failed("rename", draft);
+  }
+  if (!done) {
+    ::unlink(draft.c_str());
+  }
+  return done;
+}
+
+Registration registration_of(SQLite::Statement& row) {
+  const auto text = [&row](const char* column) { return row.getColumn(column).getString(); };
+  return {.identity = text("identity"),
+          .domain = text("domain"),
+          .connection = text("connection"),
+          .patch = text("patch"),
+          .patch_version = text("patch_version"),
+          .file = text("file"),
+          .file_sha256 = text("file_sha256"),
+          .release = text("release")};
+}
+
+}  // namespace
+
+fs::path Journal::copy_of(const std::string& file_sha256) const {
+  return fs::absolute(path_).parent_path() / "patches" / (file_sha256 + ".ko");
+}
+
+Result<void> Journal::register_patch(OperationId operation, const Registration& registration,
+                                     std::span<const std::byte> file) {
+  return attempt_to_write("register a livepatch", [&]() -> Result<void> {
+    if (auto kept = keep(copy_of(registration.file_sha256), file); !kept) {
+      return kept;
+    }
+    // One that is registered again keeps its place.
+    SQLite::Statement insert(*database_, R"sql(
+INSERT INTO registration (operation_id, at, identity, domain, connection, patch, patch_version, file,
+                          file_sha256, release)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (identity, patch) DO UPDATE SET
+  operation_id = excluded.operation_id, at = excluded.at, domain = excluded.domain,
+  connection = excluded.connection, patch_version = excluded.patch_version, file = excluded.file,
+  file_sha256 = excluded.file_sha256, release = excluded.release)sql");
+    const std::string at = now_utc();
+    insert.bind(1, std::to_underlying(operation));
+    int index = 1;
+    for (const std::string& text :
+         {at, registration.identity, registration.domain, registration.connection,
+          registration.patch, registration.patch_version, registration.file,
+          registration.file_sha256, registration.release}) {
+      insert.bind(++index, text);
+    }
+    insert.exec();
+    SQLite::Statement row(
+        *database_, fmt::format("SELECT {} FROM registration WHERE identity = ? AND patch = ?",
+                                kRegistrationColumns));
+    row.bind(1, registration.identity);
+    row.bind(2, registration.patch);
+    row.executeStep();
+    append_event(*database_, std::to_underlying(operation), at, "registered", row_of(row));
+    return {};
+  });
+}
+
+Result<bool> Journal::unregister_patch(OperationId operation, const std::string& identity,
+                                       const std::string& patch) {
+  std::string no_longer_needed;
+  auto removed = attempt_to_write("take a registration back", [&]() -> Result<bool> {
+    SQLite::Statement row(*database_,
+                          "SELECT file_sha256 FROM registration WHERE identity = ? AND patch = ?");
+    row.bind(1, identity);
+    row.bind(2, patch);
+    if (!row.executeStep()) {
+      return false;
+    }
+    const std::string sha256 = row.getColumn(0).getString();
+    row.reset();
+    SQLite::Statement remove(*database_,
+                             "DELETE FROM registration WHERE identity = ? AND patch = ?");
+    remove.bind(1, identity);
+    remove.bind(2, patch);
+    remove.exec();
+    append_event(*database_, std::to_underlying(operation), now_utc(), "unregistered",
+                 {{"identity", identity}, {"patch", patch}});
+    SQLite::Statement others(*database_, "SELECT 1 FROM registration WHERE file_sha256 = ?");
+    others.bind(1, sha256);
+    if (!others.executeStep()) {
+      no_longer_needed = sha256;
+    }
+    return true;
+  });
+  if (removed && !no_longer_needed.empty()) {
+    std::error_code ignored;  // a copy too many does no harm
+    fs::remove(copy_of(no_longer_needed), ignored);
+  }
+  return removed;
+}
+
+Result<std::vector<Registration>> Journal::registrations(const RegistrationFilter& filter) {
+  return attempt("read it", [&]() -> Result<std::vector<Registration>> {
+    SQLite::Statement rows(*database_, R"sql(
+SELECT * FROM registration
+WHERE (?1 = '' OR identity = ?1) AND (?2 = '' OR connection = ?2) ORDER BY identity, id)sql");
+    rows.bind(1, filter.identity);
+    rows.bind(2, filter.connection);
+    std::vector<Registration> registrations;
+    while (rows.executeStep()) {
+      registrations.push_back(registration_of(rows));
+    }
+    return registrations;
+  });
+}
+
+}  // namespace vpatch
