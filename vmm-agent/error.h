@@ -19,6 +19,7 @@ enum class Outcome : std::uint8_t {
   unreachable = 6,        ///< guest or hypervisor unreachable
   failed_restored = 7,    ///< failed after a change; the guest is as it was before
   failed_needs_look = 8,  ///< failed, and the guest needs a look
+  unrecorded = 9,         ///< done, but the journal does not hold all of it
   internal = 70,          ///< our own bug
 };
 
@@ -41,6 +42,8 @@ constexpr std::string_view to_string(Outcome outcome) {
       return "failed-restored";
     case Outcome::failed_needs_look:
       return "failed-needs-look";
+    case Outcome::unrecorded:
+      return "unrecorded";
     case Outcome::internal:
       break;
   }

@@ -146,6 +146,13 @@ json::object to_json(const GuestPatch& patch) {
 
 }  // namespace
 
+json::object to_json(const Finding& finding) {
+  return {{"severity", to_string(finding.severity)},
+          {"id", finding.id},
+          {"text", finding.text},
+          {"hint", finding.hint}};
+}
+
 json::object to_json(const SwitchOutcome& outcome, const std::string& patch) {
   return {{"patch", patch},
           {"pause_us", outcome.pause.value_or(std::chrono::microseconds(0)).count()},
@@ -261,10 +268,7 @@ json::object to_json(const std::vector<Check>& checks) {
 json::object to_json(const Report& report, const std::string& verb, const std::string& domain) {
   json::array findings;
   for (const Finding& finding : report.findings) {
-    findings.push_back(json::object{{"severity", to_string(finding.severity)},
-                                    {"id", finding.id},
-                                    {"text", finding.text},
-                                    {"hint", finding.hint}});
+    findings.push_back(to_json(finding));
   }
   return {{"schema", kSchema},
           {"verb", verb},

@@ -17,6 +17,7 @@ namespace vpatch {
 // What each verb prints with --json, described field by field in docs/json.md. Fields are added,
 // never renamed or removed, within one value of "schema".
 
+boost::json::object to_json(const Finding& finding);
 boost::json::object to_json(const PendingTasks& pending);
 boost::json::object to_json(const SwitchOutcome& outcome, const std::string& patch);
 boost::json::object to_json(const LivepatchFile& file);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <memory>
 #include <string_view>
 
@@ -12,10 +13,12 @@
 #include <unistd.h>
 
 #include "vmm-agent/assist/transition_assist.h"
+#include "vmm-agent/cli/history.h"
 #include "vmm-agent/cli/interrupt.h"
 #include "vmm-agent/cli/json.h"
 #include "vmm-agent/cli/options.h"
 #include "vmm-agent/cli/recorder.h"
+#include "vmm-agent/cli/registered.h"
 #include "vmm-agent/cli/render.h"
 #include "vmm-agent/cli/terminal.h"
 #include "vmm-agent/domain/domain_lock.h"
@@ -26,12 +29,21 @@
 #include "vmm-agent/guest/guest_view.h"
 #include "vmm-agent/operation/kernel_log.h"
 #include "vmm-agent/operation/memory_introspection.h"
+#include "vmm-agent/operation/settle.h"
 #include "vmm-agent/operation/task_stacks.h"
 
 namespace vpatch {
 namespace {
 
 constexpr std::chrono::milliseconds kWatchEach{500};
+
+/// Of two, the one that asks for more attention.
+Outcome worse(Outcome a, Outcome b) {
+  const auto rank = [](Outcome outcome) {
+    return outcome == Outcome::unrecorded ? 1 : static_cast<int>(outcome);
+  };
+  return rank(a) < rank(b) ? b : a;
+}
 
 /// One run of the program.
 class Program {
@@ -55,6 +67,10 @@ class Program {
         return look(options_.verb == Verb::log ? "log" : "stacks");
       case Verb::revert:
         return revert_patch();
+      case Verb::ensure:
+        return ensure_registered();
+      case Verb::history:
+        return history();
       case Verb::doctor:
         return doctor();
       case Verb::none:
@@ -99,8 +115,8 @@ class Program {
     return session;
   }
 
-  Context context(const Session& session) {
-    return {session.domain->name(), *session.guest,        reporter_, clock_,
+  Context context(const Session& session, Reporter& reporter) {
+    return {session.domain->name(), *session.guest,        reporter, clock_,
             interrupt_.token(),     options_.agent_timeout};
   }
 
@@ -118,15 +134,23 @@ class Program {
     write_text(stdout, boost::json::serialize(object) + "\n");
   }
 
-  Outcome print_report(const Report& report, const std::string& verb, const std::string& domain) {
+  /// `unrecorded`: why the journal does not hold all of it.
+  Outcome print_report(const Report& report, const std::string& verb, const std::string& domain,
+                       const std::optional<Error>& unrecorded = {}) {
+    reporter_.finish();
+    const Outcome exit_code =
+        report.outcome == Outcome::done && unrecorded ? Outcome::unrecorded : report.outcome;
     if (options_.json) {
-      print_json(to_json(report, verb, domain));
+      boost::json::object object = to_json(report, verb, domain);
+      object["exit_code"] = static_cast<int>(exit_code);
+      object["journal_error"] = unrecorded ? boost::json::value(unrecorded->what) : nullptr;
+      print_json(object);
     } else if (report.outcome == Outcome::done) {
       write_text(stdout, render(report, out_, options_.verbose));
     } else {
       write_text(stderr, render(report, err_, options_.verbose));
     }
-    return report.outcome;
+    return exit_code;
   }
 
   Outcome inspect() {
@@ -143,9 +167,11 @@ class Program {
   }
 
   /// Attaches, takes the domain's lock and runs `operation(context)`, with an entry in the journal
-  /// that begins as `entry` says, unless it is a dry run.
-  template <class Operation>
-  Outcome change(OperationStart entry, const std::string& what, const Operation& operation) {
+  /// that begins as `entry` says, unless it is a dry run. When that ends as done, `keep(recorder,
+  /// domain, report)` brings the domain's registrations up to date.
+  template <class Operation, class Keep>
+  Outcome change(OperationStart entry, const std::string& what, const Operation& operation,
+                 const Keep& keep) {
     const std::string verb = entry.verb;
     auto session = attach();
     if (!session) {
@@ -162,7 +188,7 @@ class Program {
       entry.identity = domain.identity();
       recorder.begin(std::move(entry));
     }
-    Context environment = context(*session);
+    Context environment = context(*session, recorder);
     auto view = GuestView::open(*session->domain, cache_, call_options());
     std::optional<MemoryIntrospection> introspection;
     std::optional<TransitionAssist> assistance;
@@ -180,15 +206,23 @@ class Program {
           }});
       environment.assistance = &*assistance;
     } else {
-      reporter_.warning("nothing is foretold or proved from guest memory: " + view.error().what);
+      recorder.warning("nothing is foretold or proved from guest memory: " + view.error().what);
     }
     const Report report = operation(environment);
     if (view) {
       view->keep(cache_);
     }
+    if (report.outcome == Outcome::done && !options_.apply.dry_run) {
+      keep(recorder, domain, report);
+    }
     recorder.end(report, view ? view->kernel().info().release : "");
-    reporter_.finish();
-    return print_report(report, verb, domain.name());
+    return print_report(report, verb, domain.name(), recorder.failure());
+  }
+
+  template <class Operation>
+  Outcome change(OperationStart entry, const std::string& what, const Operation& operation) {
+    return change(std::move(entry), what, operation,
+                  [](Recorder&, const Domain&, const Report&) {});
   }
 
   Outcome apply_file() {
@@ -196,18 +230,118 @@ class Program {
     if (!file) {
       return print_error(file.error(), "apply");
     }
-    return change({.verb = "apply",
-                   .patch = file->name,
-                   .file_sha256 = file->sha256,
-                   .patch_build_id = file->build_id},
-                  "apply " + file->name,
-                  [&](Context& environment) { return apply(environment, *file, options_.apply); });
+    return change(
+        entry_of("apply", *file), "apply " + file->name,
+        [&](Context& environment) {
+          return options_.persist
+                     ? apply_and_watch(environment, *file, options_.apply, options_.settle)
+                     : apply(environment, *file, options_.apply);
+        },
+        [&](Recorder& recorder, const Domain& domain, const Report& report) {
+          if (options_.persist) {
+            keep_registered(recorder, domain, connection(), *file, options_.file, report);
+          } else {
+            warn_of_registered(recorder, domain, *file, report);
+          }
+        });
+  }
+
+  static OperationStart entry_of(const std::string& verb, const LivepatchFile& file) {
+    return {.verb = verb,
+            .patch = file.name,
+            .patch_version = file.version,
+            .file_sha256 = file.sha256,
+            .patch_build_id = file.build_id};
+  }
+
+  /// Where a registered domain is found again.
+  std::string connection() const {
+    const Target& target = options_.target;
+    return target.is_libvirt() ? target.uri : std::filesystem::absolute(target.qmp).string();
   }
 
   Outcome revert_patch() {
-    return change({.verb = "revert", .patch = options_.revert.patch},
-                  "revert " + options_.revert.patch,
-                  [&](Context& environment) { return revert(environment, options_.revert); });
+    return change(
+        {.verb = "revert", .patch = options_.revert.patch}, "revert " + options_.revert.patch,
+        [&](Context& environment) { return revert(environment, options_.revert); },
+        [](Recorder& recorder, const Domain& domain, const Report& report) {
+          forget_registered(recorder, domain, report);
+        });
+  }
+
+  Outcome ensure_registered() {
+    auto journal = Journal::open(Journal::path());
+    auto wanted = journal ? registrations(*journal) : std::unexpected(journal.error());
+    if (!wanted) {
+      return print_error(wanted.error(), "ensure");
+    }
+    if (wanted->empty()) {
+      Report report;
+      report.conclude(Outcome::done, "no livepatch is registered; nothing to do");
+      return print_report(report, "ensure", options_.target.domain);
+    }
+    Outcome worst = Outcome::done;
+    std::string failed;  // the domain whose further livepatches may build on what failed
+    for (const Registration& registration : *wanted) {
+      if (registration.identity == failed) {
+        continue;
+      }
+      if (options_.all) {
+        options_.target.domain = registration.identity;
+      }
+      const Outcome outcome = ensure_one(*journal, registration);
+      if (outcome != Outcome::done && outcome != Outcome::unrecorded) {
+        failed = registration.identity;
+      }
+      worst = worse(worst, outcome);
+    }
+    return worst;
+  }
+
+  Result<std::vector<Registration>> registrations(Journal& journal) {
+    if (options_.all) {
+      return journal.registrations({.identity = {}, .connection = options_.target.uri});
+    }
+    reporter_.progress("attaching to the domain");
+    auto domain = open_domain(options_.target, call_options());
+    return domain ? journal.registrations({.identity = (*domain)->identity(), .connection = {}})
+                  : std::unexpected(domain.error());
+  }
+
+  Outcome ensure_one(Journal& journal, const Registration& registration) {
+    const auto registered = read_registered(journal, registration);
+    if (!registered) {
+      return print_error(registered.error(), "ensure");
+    }
+    const LivepatchFile& file = registered->file;
+    const std::optional<LastLoad>& last = registered->last;
+    {
+      // First without an entry in the journal: mostly there is nothing to do.
+      auto session = attach();
+      if (!session) {
+        return print_error(session.error(), "ensure");
+      }
+      Context environment = context(*session, reporter_);
+      const auto plan = plan_ensure(environment, file, last, options_.retry_failed);
+      if (!plan) {
+        return print_error(plan.error(), "ensure");
+      }
+      if (plan->action != EnsureAction::apply) {
+        return print_report(report_of(*plan, environment.domain, file.name), "ensure",
+                            environment.domain);
+      }
+    }
+    return change(entry_of("ensure", file), "ensure " + file.name, [&](Context& environment) {
+      return ensure(environment, file, last,
+                    {options_.apply, options_.settle, options_.retry_failed});
+    });
+  }
+
+  Outcome history() {
+    HistoryOptions asked = options_.history;
+    asked.json = options_.json;
+    const auto shown = show_history(asked, out_);
+    return shown ? *shown : print_error(shown.error(), "history");
   }
 
   Outcome status_of_agent() {
@@ -215,7 +349,7 @@ class Program {
     if (!session) {
       return print_error(session.error(), "status");
     }
-    Context environment = context(*session);
+    Context environment = context(*session, reporter_);
     auto found = ask_status(environment);
     reporter_.finish();
     const std::string& name = session->domain->name();
@@ -368,7 +502,7 @@ class Program {
     return usable ? Outcome::done : Outcome::unreachable;
   }
 
-  const Options& options_;
+  Options options_;
   Interrupt interrupt_;
   Style out_;
   Style err_;

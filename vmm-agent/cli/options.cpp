@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 
 #include "vmm-agent/cli/duration.h"
+#include "vmm-agent/cli/moment.h"
 
 namespace vpatch {
 namespace {
@@ -142,6 +143,120 @@ void add_assist_options(CLI::App& command, AssistOptions& assist) {
                "The longest pause: past it the guest runs on, whatever was to be done");
 }
 
+/// How a livepatch is put in force, by apply and by ensure.
+void add_apply_options(CLI::App& command, Options& options) {
+  add_transition_options(command, options, options.apply.timeout, options.apply.on_stall);
+  add_duration(command, "--grace", options.apply.grace, 0s, 24h,
+               "How long replaced modules stay loaded");
+  add_assist_options(command, options.assist);
+  add_duration(command, "--when-clear", options.apply.when_clear, 0s, 24h,
+               "Load only at an instant at which no task would hold the patch up; wait so long for "
+               "one (60s when no time is given)")
+      ->default_str("60s")
+      ->expected(0, 1)
+      ->run_callback_for_default(false);
+  command.add_flag("--allow-stacking", options.apply.preflight.allow_stacking,
+                   "Let the patch change functions that another patch in force changes");
+  add_duration(command, "--settle", options.settle, 0s, 1h,
+               "How long the guest of a registered livepatch is watched after the load");
+}
+
+void add_ensure(CLI::App& app, Options& options) {
+  auto& ensure = *app.add_subcommand(
+      "ensure", "Bring a VM, rebooted perhaps, back to the livepatches registered for it");
+  add_target_options(ensure, options, Needs::anything);
+  auto* all = ensure.add_flag("--all", options.all,
+                              "Every VM of the connection that has registered livepatches");
+  all->excludes(ensure.get_option("--domain"))->excludes(ensure.get_option("--qmp"));
+  ensure.add_flag("--retry-failed", options.retry_failed,
+                  "Apply also what did the guest harm, or may have, when it was loaded last");
+  add_apply_options(ensure, options);
+  add_output_options(ensure, options);
+  ensure.callback([&options] {
+    const Target& target = options.target;
+    if (!options.all && target.domain.empty() && target.qmp.empty()) {
+      throw CLI::RequiredError("--domain NAME (or --qmp PATH --qga PATH, or --all)");
+    }
+    if (!target.qmp.empty() && target.qga.empty()) {
+      throw CLI::RequiredError("--qga PATH, with --qmp");
+    }
+  });
+}
+
+/// An option that is a moment, put into `value` as the journal writes it.
+void add_moment(CLI::App& command, const std::string& name, std::string& value,
+                const std::string& text) {
+  command
+      .add_option_function<std::string>(
+          name,
+          [&value, name](const std::string& word) {
+            const auto moment = parse_moment(word, std::chrono::system_clock::now());
+            if (!moment) {
+              throw CLI::ValidationError(name, moment.error().what);
+            }
+            value = *moment;
+          },
+          text)
+      ->type_name("TIME");
+}
+
+/// An option whose value, a file, may be left out.
+CLI::Option* add_optional_file(CLI::App& command, const std::string& name,
+                               std::optional<std::string>& value, const std::string& text) {
+  return command
+      .add_option_function<std::string>(
+          name, [&value](const std::string& file) { value = file; }, text)
+      ->type_name("[FILE]")
+      ->expected(0, 1);
+}
+
+std::vector<std::pair<std::string, std::optional<Outcome>>> outcome_choices() {
+  std::vector<std::pair<std::string, std::optional<Outcome>>> choices;
+  for (const Outcome outcome :
+       {Outcome::done, Outcome::refused, Outcome::stalled_reverted, Outcome::stalled_waiting,
+        Outcome::unreachable, Outcome::failed_restored, Outcome::failed_needs_look,
+        Outcome::internal}) {
+    choices.emplace_back(to_string(outcome), outcome);
+  }
+  return choices;
+}
+
+void add_history(CLI::App& app, Options& options) {
+  auto& history =
+      *app.add_subcommand("history", "Show, export or verify the journal of all changes");
+  OperationFilter& filter = options.history.filter;
+  std::vector<CLI::Option*> filters = {
+      history.add_option("-d,--domain", filter.domain, "Only of this VM, by name or UUID"),
+      history.add_option("--patch", filter.patch, "Only of this livepatch, by name"),
+      history.add_option("--verb", filter.verb, "Only of this verb"),
+      history.add_flag("--failed", filter.failed, "Only what did not end as done"),
+      history.add_option("-n,--limit", filter.limit, "At most so many, the newest")
+          ->capture_default_str()};
+  add_choice<std::optional<Outcome>>(history, "--outcome", filter.outcome, outcome_choices(),
+                                     "Only what ended so");
+  add_moment(history, "--since", filter.since,
+             "Only what began then (in UTC: 2026-11-21, 2026-11-21T09:41) or so long ago (2h, 7d)");
+  add_moment(history, "--until", filter.until, "Only what began before then");
+  for (const char* name : {"--outcome", "--since", "--until"}) {
+    filters.push_back(history.get_option(name));
+  }
+  auto* id = history.add_option_function<std::int64_t>(
+      "--id", [&filter](std::int64_t number) { filter.id = OperationId{number}; },
+      "One operation, with all its events");
+  auto* exporting = add_optional_file(
+      history, "--export", options.history.export_to,
+      "Write all of the journal as JSON lines, each with the hash of the line before it");
+  auto* verify = add_optional_file(history, "--verify", options.history.verify,
+                                   "Say whether the journal, or an exported file, was changed");
+  add_output_options(history, options);
+  filters.push_back(id);
+  for (CLI::Option* one : filters) {
+    exporting->excludes(one);
+    verify->excludes(one);
+  }
+  exporting->excludes(verify);
+}
+
 /// The verbs that only look, from the guest's memory.
 void add_looking_verbs(CLI::App& app, Options& options) {
   auto& status =
@@ -173,9 +288,9 @@ void add_looking_verbs(CLI::App& app, Options& options) {
 
 Verb chosen_verb(const CLI::App& app) {
   static const std::map<std::string, Verb, std::less<>> kVerbs = {
-      {"inspect", Verb::inspect}, {"apply", Verb::apply}, {"status", Verb::status},
-      {"stacks", Verb::stacks},   {"log", Verb::log},     {"revert", Verb::revert},
-      {"doctor", Verb::doctor}};
+      {"inspect", Verb::inspect}, {"apply", Verb::apply},     {"status", Verb::status},
+      {"stacks", Verb::stacks},   {"log", Verb::log},         {"revert", Verb::revert},
+      {"ensure", Verb::ensure},   {"history", Verb::history}, {"doctor", Verb::doctor}};
   const auto chosen = app.get_subcommands();
   return chosen.empty() ? Verb::none : kVerbs.at(chosen.front()->get_name());
 }
@@ -191,7 +306,7 @@ Options parse_command_line(int argc, char** argv) {
       "reverted, 5 stalled and\n"
       "left waiting, 6 guest or hypervisor unreachable, 7 failed after a change and guest "
       "restored, 8 failed and\n"
-      "guest needs a look, 70 a bug of vpatch.");
+      "guest needs a look, 9 done but not all of it is in the journal, 70 a bug of vpatch.");
   app.set_version_flag("--version", "vpatch " VPATCH_VERSION);
   app.require_subcommand(1);
 
@@ -203,19 +318,14 @@ Options parse_command_line(int argc, char** argv) {
   auto& apply = *app.add_subcommand("apply", "Put a livepatch in force in a running VM");
   apply.add_option("FILE", options.file, "Livepatch module (.ko)")->required();
   add_target_options(apply, options, Needs::agent);
-  add_transition_options(apply, options, options.apply.timeout, options.apply.on_stall);
-  add_duration(apply, "--grace", options.apply.grace, 0s, 24h,
-               "How long replaced modules stay loaded");
-  add_assist_options(apply, options.assist);
-  add_duration(apply, "--when-clear", options.apply.when_clear, 0s, 24h,
-               "Load only at an instant at which no task would hold the patch up; wait so long for "
-               "one (60s when no time is given)")
-      ->default_str("60s")
-      ->expected(0, 1)
-      ->run_callback_for_default(false);
-  apply.add_flag("-n,--dry-run", options.apply.dry_run, "Check everything, change nothing");
-  apply.add_flag("--allow-stacking", options.apply.preflight.allow_stacking,
-                 "Let the patch change functions that another patch in force changes");
+  add_apply_options(apply, options);
+  auto* dry_run =
+      apply.add_flag("-n,--dry-run", options.apply.dry_run, "Check everything, change nothing");
+  apply
+      .add_flag("--persist", options.persist,
+                "Register the livepatch for the domain: `vpatch ensure` brings it back after a "
+                "reboot")
+      ->excludes(dry_run);
   add_output_options(apply, options);
 
   add_looking_verbs(app, options);
@@ -227,6 +337,9 @@ Options parse_command_line(int argc, char** argv) {
   add_transition_options(revert, options, options.revert.timeout, options.revert.on_stall);
   add_assist_options(revert, options.assist);
   add_output_options(revert, options);
+
+  add_ensure(app, options);
+  add_history(app, options);
 
   auto& doctor = *app.add_subcommand(
       "doctor", "Check this host and, with --domain, everything an apply needs");

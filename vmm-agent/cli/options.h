@@ -6,6 +6,7 @@
 #include <string>
 
 #include "vmm-agent/assist/policy.h"
+#include "vmm-agent/cli/history.h"
 #include "vmm-agent/domain/domain.h"
 #include "vmm-agent/operation/apply.h"
 #include "vmm-agent/operation/kernel_log.h"
@@ -13,7 +14,18 @@
 
 namespace vpatch {
 
-enum class Verb : std::uint8_t { none, inspect, apply, status, stacks, log, revert, doctor };
+enum class Verb : std::uint8_t {
+  none,
+  inspect,
+  apply,
+  status,
+  stacks,
+  log,
+  revert,
+  ensure,
+  history,
+  doctor
+};
 
 /// The command line, taken apart and checked.
 struct Options {
@@ -35,6 +47,11 @@ struct Options {
   std::string task;               ///< of stacks
   bool scheduler_frames = false;  ///< of stacks
   LogOptions log;
+  bool persist = false;                      ///< of apply: register the livepatch for the domain
+  bool all = false;                          ///< of ensure: every domain of the connection
+  bool retry_failed = false;                 ///< of ensure
+  std::chrono::milliseconds settle{10'000};  ///< of ensure and apply --persist
+  HistoryOptions history;
   int exit_code =
       0;  ///< when verb is none: help or version was printed (0), or the usage was wrong (2)
 };

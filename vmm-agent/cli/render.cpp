@@ -84,12 +84,6 @@ void append_transition(std::string& out, const TransitionRecord& record, bool ve
   }
 }
 
-/// Text that holds a name from outside (a file's, say), without what a terminal would obey.
-std::string harmless(std::string text) {
-  std::ranges::replace_if(text, [](unsigned char c) { return c < ' ' || c == 0x7f; }, '?');
-  return text;
-}
-
 std::string paint(const Style& style, PatchPhase phase) {
   const std::string_view text = to_string(phase);
   return phase == PatchPhase::patched ? style.good(text) : style.doubtful(text);

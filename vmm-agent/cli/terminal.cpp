@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm-agent/cli/terminal.h"
 
+#include <algorithm>
 #include <cstdlib>
 
 #include <fmt/format.h>
@@ -23,6 +24,11 @@ std::string Style::paint(std::string_view code, std::string_view text) const {
 
 void write_text(std::FILE* stream, const std::string& text) noexcept {
   static_cast<void>(std::fputs(text.c_str(), stream));
+}
+
+std::string harmless(std::string text) {
+  std::ranges::replace_if(text, [](unsigned char c) { return c < ' ' || c == 0x7f; }, '?');
+  return text;
 }
 
 bool is_live(std::FILE* stream) {

@@ -29,6 +29,9 @@ class Style {
 /// terminal or a full log disk must not stop the repair of a guest.
 void write_text(std::FILE* stream, const std::string& text) noexcept;
 
+/// Text that holds a name from outside (a file's, say), without what a terminal would obey.
+std::string harmless(std::string text);
+
 /// Does a person watch this stream, on a terminal that can rewrite a line?
 bool is_live(std::FILE* stream);
 

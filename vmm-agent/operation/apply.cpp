@@ -65,6 +65,7 @@ class Apply {
       return interrupted() ? untouched() : conclude(state.error());
     }
     before_ = *std::move(state);
+    report_.boot_id = before_.boot_id;
     std::string build_id;
     if (before_.find_module(file_.name) != nullptr) {
       auto found = context_.guest.module_build_id(file_.name, context_.interruptible());
@@ -239,6 +240,8 @@ class Apply {
     }
     context_.reporter.step(
         fmt::format("delivered {} ({} KiB)", file_.name, (file_.bytes.size() + 1023) / 1024));
+    // Not just before the load: a locked journal must not make it miss a clear instant.
+    context_.reporter.record("load", {{"patch", file_.name}, {"boot_id", before_.boot_id}});
     return true;
   }
 
@@ -298,6 +301,7 @@ class Apply {
       return true;
     }
     context_.reporter.progress(fmt::format("loading {}", file_.name));
+    report_.loaded = true;
     auto loaded = context_.guest.load(file_.name, context_.steady());
     auto state = observe_patiently(context_);
     const bool removed = remove_delivered_patiently();
@@ -331,10 +335,20 @@ class Apply {
                    : fmt::format("the kernel refused the module: {}", loaded->message));
   }
 
+  bool conclude_rebooted() {
+    context_.reporter.record("rebooted", {});
+    return conclude(Outcome::failed_restored,
+                    "the guest has rebooted meanwhile; no livepatch is in force",
+                    "Apply it again.");
+  }
+
   bool take_back_and_conclude(const std::string& why) {
     note_kernel_log();
-    if (auto state = observe_patiently(context_);
-        !state || state->find_module(file_.name) != nullptr) {
+    auto state = observe_patiently(context_);
+    if (state && state->boot_id != before_.boot_id) {
+      return conclude_rebooted();
+    }
+    if (!state || state->find_module(file_.name) != nullptr) {
       if (auto back = take_back(context_, file_.name); !back) {
         return conclude(Outcome::failed_needs_look, fmt::format("{}; {}", why, back.error().what),
                         back.error().hint);
@@ -399,9 +413,7 @@ class Apply {
         return true;
       }
       if (auto state = observe_patiently(context_); state && state->boot_id != before_.boot_id) {
-        return conclude(Outcome::failed_restored,
-                        "the guest has rebooted meanwhile; no livepatch is in force",
-                        "Apply it again.");
+        return conclude_rebooted();
       }
       return take_back_and_conclude(fmt::format("somebody else took {} back", file_.name));
     }

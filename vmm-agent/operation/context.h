@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include <boost/json/object.hpp>
+
 #include "vmm-agent/assist/assistance.h"
 #include "vmm-agent/error.h"
 #include "vmm-agent/guest/guest.h"
@@ -51,7 +53,11 @@ class Reporter {
   virtual void progress(std::string_view text) = 0;
   /// Something the user should know although it stops nothing.
   virtual void warning(std::string_view text) = 0;
+  /// Something for the record of the operation alone, to be there before what follows is begun.
+  virtual void record(std::string_view kind, const boost::json::object& detail);
 };
+
+inline void Reporter::record(std::string_view /*kind*/, const boost::json::object& /*detail*/) {}
 
 /// What every operation works with. `stop` is triggered by Ctrl-C: work in progress ends early,
 /// while the calls that put the guest in order do not listen to it.
@@ -77,6 +83,8 @@ struct Report {
   std::string summary;  ///< one line
   std::string hint;     ///< the next step; empty when there is none
   std::string patch;    ///< name of the livepatch
+  std::string boot_id;  ///< of the guest that was worked on; empty when it was not reached
+  bool loaded = false;  ///< the load of a module was begun
   std::vector<Finding> findings;
   std::vector<std::string> replaced;           ///< patches this one took the place of
   std::vector<std::string> unloaded;           ///< modules unloaded in the guest

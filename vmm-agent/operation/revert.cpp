@@ -56,6 +56,7 @@ class Revert {
                            : conclude(state.error());
     }
     before_ = *std::move(state);
+    report_.boot_id = before_.boot_id;
     report_.patch = options_.patch;
     if (report_.patch.empty()) {
       if (before_.patches.empty()) {

@@ -234,6 +234,7 @@ std::string lie_in(const Report& report, const OperationBench& bench, const Scen
       return dead || (lost && !in_force) ? "" : "the guest could have been put in order";
     }
     case Outcome::usage:
+    case Outcome::unrecorded:
     case Outcome::internal:
       break;
   }

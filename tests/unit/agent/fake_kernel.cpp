@@ -79,6 +79,14 @@ void FakeKernel::start_transition(GuestPatch& patch, bool enabled) {
   }
 }
 
+void FakeKernel::reboot() {
+  boot_id.back() = static_cast<char>(boot_id.back() + 1);
+  ++transition_;
+  patches.clear();
+  modules.clear();
+  log.resize(1);
+}
+
 void FakeKernel::end_transition() {
   const auto patch =
       std::ranges::find_if(patches, [](const GuestPatch& one) { return one.transition; });
@@ -116,7 +124,7 @@ void FakeKernel::print(const std::string& text) {
 GuestState FakeKernel::state() const {
   GuestState state;
   state.release = release;
-  state.boot_id = "5bfd0a2c-0000-4000-8000-000000000001";
+  state.boot_id = boot_id;
   state.tainted = tainted;
   state.uptime_seconds = 100;
   state.has_livepatch = has_livepatch;

@@ -45,6 +45,7 @@ class FakeKernel {
   PendingTasks pending;              ///< who holds a transition up
 
   std::string release = "6.1.0-test";
+  std::string boot_id = "5bfd0a2c-0000-4000-8000-000000000001";
   std::uint64_t tainted = 0;
   bool has_livepatch = true;
   std::vector<GuestPatch> patches;
@@ -58,6 +59,8 @@ class FakeKernel {
   ToolResult insmod(const ModuleImage& image);
   ToolResult rmmod(const std::string& name);
   ToolResult write_enabled(const std::string& name, bool enabled);
+  /// Begins anew, with nothing loaded.
+  void reboot();
   /// Ends the transition that runs, if one does.
   void end_transition();
   void print(const std::string& text);

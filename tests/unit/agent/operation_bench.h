@@ -20,10 +20,14 @@ class FakeReporter final : public Reporter {
   void step(std::string_view text) override { steps.emplace_back(text); }
   void progress(std::string_view text) override { progresses.emplace_back(text); }
   void warning(std::string_view text) override { warnings.emplace_back(text); }
+  void record(std::string_view kind, const boost::json::object& /*detail*/) override {
+    records.emplace_back(kind);
+  }
 
   std::vector<std::string> steps;
   std::vector<std::string> progresses;
   std::vector<std::string> warnings;
+  std::vector<std::string> records;
 };
 
 /// A fake guest and all that an operation on it needs.

@@ -58,5 +58,52 @@ TEST(Options, RefuseAWrongDurationAsUsage) {
   }
 }
 
+TEST(Options, HistoryTakesFiltersAndTimes) {
+  const Options options = parse({"history", "--domain", "web01", "--patch", "p", "--verb", "apply",
+                                 "--outcome", "refused", "--since", "2026-11-21", "-n", "7"});
+  EXPECT_EQ(options.verb, Verb::history);
+  const OperationFilter& filter = options.history.filter;
+  EXPECT_EQ(filter.domain, "web01");
+  EXPECT_EQ(filter.patch, "p");
+  EXPECT_EQ(filter.verb, "apply");
+  EXPECT_EQ(filter.outcome, Outcome::refused);
+  EXPECT_EQ(filter.since, "2026-11-21T00:00:00.000000Z");
+  EXPECT_EQ(filter.limit, 7U);
+  EXPECT_EQ(parse({"history", "--id", "9"}).history.filter.id, OperationId{9});
+}
+
+TEST(Options, HistoryExportsAndVerifiesAFileOrNone) {
+  EXPECT_EQ(parse({"history", "--export"}).history.export_to, "");
+  EXPECT_EQ(parse({"history", "--export", "f"}).history.export_to, "f");
+  EXPECT_EQ(parse({"history", "--verify"}).history.verify, "");
+  EXPECT_EQ(parse({"history", "--verify", "f", "--json"}).history.verify, "f");
+  EXPECT_EQ(parse({"history"}).history.verify, std::nullopt);
+}
+
+TEST(Options, EnsureNeedsADomainOrAll) {
+  EXPECT_EQ(parse({"ensure", "--all"}).verb, Verb::ensure);
+  EXPECT_EQ(parse({"ensure", "--domain", "web01", "--retry-failed"}).retry_failed, true);
+  EXPECT_EQ(parse({"ensure", "--domain", "web01", "--settle", "0s"}).settle, 0s);
+}
+
+TEST(Options, RefuseWhatDoesNotGoTogether) {
+  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
+           {"ensure"},
+           {"ensure", "--all", "--domain", "web01"},
+           {"ensure", "--qmp", "/q"},
+           {"apply", "fix.ko", "--domain", "web01", "--persist", "--dry-run"},
+           {"history", "--export", "--verify"},
+           {"history", "--export", "--domain", "web01"},
+           {"history", "--verify", "--failed"},
+           {"history", "--since", "yesterday"},
+           {"history", "--outcome", "fine"}}) {
+    testing::internal::CaptureStderr();
+    const Options options = parse(words);
+    EXPECT_THAT(testing::internal::GetCapturedStderr(), testing::Not(testing::IsEmpty()));
+    EXPECT_EQ(options.verb, Verb::none) << words.back();
+    EXPECT_EQ(options.exit_code, 2) << words.back();
+  }
+}
+
 }  // namespace
 }  // namespace vpatch

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm-agent/cli/registered.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include <fmt/format.h>
+
+namespace vpatch {
+namespace {
+
+Result<std::optional<LastLoad>> last_load(Journal& journal, const Registration& registration) {
+  const auto operation = journal.last_load(registration.identity, registration.file_sha256);
+  if (!operation) {
+    return std::unexpected(operation.error());
+  }
+  if (!*operation) {
+    return std::nullopt;
+  }
+  const auto events = journal.events((*operation)->id);
+  return events ? Result<std::optional<LastLoad>>(judge_load(**operation, *events))
+                : std::unexpected(events.error());
+}
+
+/// The registered livepatches of the domain that `file` took the place of by being loaded.
+std::vector<std::string> superseded(Recorder& recorder, const Domain& domain,
+                                    const LivepatchFile& file, const Report& report) {
+  std::vector<std::string> names;
+  if (report.loaded && (!file.contents || file.contents->replace)) {
+    for (const Registration& other : recorder.registrations(domain.identity())) {
+      const bool gone = file.contents || std::ranges::count(report.replaced, other.patch) > 0;
+      if (other.patch != file.name && gone) {
+        names.push_back(other.patch);
+      }
+    }
+  }
+  return names;
+}
+
+void forget(Recorder& recorder, const Domain& domain, const std::string& patch) {
+  if (recorder.unregister_patch(domain.identity(), patch)) {
+    recorder.step(fmt::format("{} is no longer registered for {}", patch, domain.name()));
+  }
+}
+
+}  // namespace
+
+void keep_registered(Recorder& recorder, const Domain& domain, const std::string& connection,
+                     const LivepatchFile& file, const std::string& path, const Report& report) {
+  std::error_code ignored;
+  if (!recorder.register_patch({.identity = domain.identity(),
+                                .domain = domain.name(),
+                                .connection = connection,
+                                .patch = file.name,
+                                .patch_version = file.version,
+                                .file = std::filesystem::absolute(path, ignored).string(),
+                                .file_sha256 = file.sha256,
+                                .release = file.release},
+                               file.bytes)) {
+    recorder.warning(fmt::format("{} is not registered for {}", file.name, domain.name()));
+    return;
+  }
+  recorder.step(fmt::format("registered {} for {}", file.name, domain.name()));
+  for (const std::string& patch : superseded(recorder, domain, file, report)) {
+    forget(recorder, domain, patch);
+  }
+}
+
+void warn_of_registered(Recorder& recorder, const Domain& domain, const LivepatchFile& file,
+                        const Report& report) {
+  for (const std::string& patch : superseded(recorder, domain, file, report)) {
+    recorder.warning(
+        fmt::format("{} stays registered for {}, and not {}: apply this one again with --persist",
+                    patch, domain.name(), file.name));
+  }
+}
+
+void forget_registered(Recorder& recorder, const Domain& domain, const Report& report) {
+  if (!report.patch.empty()) {
+    forget(recorder, domain, report.patch);
+    return;
+  }
+  for (const Registration& other : recorder.registrations(domain.identity())) {
+    recorder.warning(fmt::format("{0} stays registered for {1}: `vpatch revert {0}` ends that",
+                                 other.patch, domain.name()));
+  }
+}
+
+LastLoad judge_load(const StoredOperation& operation, const std::vector<StoredEvent>& events) {
+  LastLoad last{.at = operation.started_at};
+  bool rebooted = false;
+  for (const StoredEvent& event : events) {
+    rebooted = rebooted || event.kind == "rebooted";
+    const boost::json::value* const boot = event.detail.if_contains("boot_id");
+    if (event.kind == "load" && boot != nullptr && boot->is_string()) {
+      last.boot_id = boot->get_string();
+    }
+  }
+  if (!operation.end || operation.end->outcome == Outcome::internal) {
+    last.end = LastLoad::End::unknown;
+    return last;
+  }
+  last.text = operation.end->summary;
+  if (rebooted || operation.end->outcome == Outcome::failed_needs_look) {
+    last.end = LastLoad::End::trouble;
+  }
+  return last;
+}
+
+Result<Registered> read_registered(Journal& journal, const Registration& registration) {
+  auto file = read_livepatch(journal.copy_of(registration.file_sha256));
+  if (!file) {
+    return std::unexpected(std::move(file.error())
+                               .in_context(fmt::format("{}: the kept copy of {}",
+                                                       registration.domain, registration.patch)));
+  }
+  if (file->sha256 != registration.file_sha256 || file->name != registration.patch) {
+    return fail(Outcome::refused,
+                fmt::format("{}: the kept copy of {} is not the file that was registered",
+                            registration.domain, registration.patch),
+                fmt::format("Apply {} again with --persist.", registration.file));
+  }
+  auto last = last_load(journal, registration);
+  if (!last) {
+    return std::unexpected(last.error());
+  }
+  return Registered{registration, *std::move(file), *std::move(last)};
+}
+
+}  // namespace vpatch

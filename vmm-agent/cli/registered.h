@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// Registered livepatches: from the journal to what an operation works with, and back.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "vmm-agent/cli/recorder.h"
+#include "vmm-agent/domain/domain.h"
+#include "vmm-agent/journal/journal.h"
+#include "vmm-agent/operation/ensure.h"
+#include "vmm-agent/patch/livepatch_file.h"
+
+namespace vpatch {
+
+struct Registered {
+  Registration registration;
+  LivepatchFile file;  ///< the journal's copy, checked to be what was registered
+  std::optional<LastLoad> last;
+};
+
+Result<Registered> read_registered(Journal& journal, const Registration& registration);
+
+/// What an operation that began to load a livepatch did to the guest, by its events.
+LastLoad judge_load(const StoredOperation& operation, const std::vector<StoredEvent>& events);
+
+// After an operation that ended as done. Each says what it did.
+
+/// Registers the livepatch that is now in force in place of those it replaced.
+void keep_registered(Recorder& recorder, const Domain& domain, const std::string& connection,
+                     const LivepatchFile& file, const std::string& path, const Report& report);
+/// Warns where a livepatch that was not registered replaced one that is.
+void warn_of_registered(Recorder& recorder, const Domain& domain, const LivepatchFile& file,
+                        const Report& report);
+/// Takes the registration of a reverted livepatch back.
+void forget_registered(Recorder& recorder, const Domain& domain, const Report& report);
+
+}  // namespace vpatch
