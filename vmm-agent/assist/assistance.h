@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "introspect/guest/blockers.h"
 #include "vmm-agent/error.h"
 #include "vmm-agent/guest/guest_state.h"
 
@@ -26,6 +27,7 @@ struct AssistNote {
   std::string id;
   std::string text;
   std::string hint{};
+  bool serious = false;  ///< a warning
 
   bool operator==(const AssistNote&) const = default;
 };
@@ -71,6 +73,10 @@ class Assistance {
 
   /// Gets ready what takes time, so that the next begin() takes none.
   virtual void prepare(const std::stop_token& stop) = 0;
+
+  /// Has the next begin() watch also who is inside `functions`, which no task is to be in while it
+  /// is moved, and tell it in the record's notes.
+  virtual void watch_inside(std::vector<introspect::ForbiddenFunction> functions) = 0;
 
   /// To be called before the livepatch `patch` is loaded or disabled; returns once all is ready.
   virtual void begin(const std::string& patch, const std::stop_token& stop) = 0;

@@ -67,6 +67,11 @@ void TransitionAssist::prepare(const std::stop_token& stop) {
   }
 }
 
+void TransitionAssist::watch_inside(std::vector<introspect::ForbiddenFunction> functions) {
+  finish();
+  inside_.emplace(std::move(functions));
+}
+
 void TransitionAssist::begin(const std::string& patch, const std::stop_token& stop) {
   finish();
   prepare(stop);
@@ -168,6 +173,8 @@ Result<bool> TransitionAssist::look(TimePoint at) {
   if (!ours) {
     if (running_) {
       end(at);
+    } else if (!record_.seen) {
+      look_inside(Stage::before);
     }
     return false;
   }
@@ -184,11 +191,34 @@ Result<bool> TransitionAssist::look(TimePoint at) {
   if (run_.setting_up) {
     run_.started = at;
   }
+  look_inside(Stage::running);
   explain(*now, at);
   if (auto done = perform(decide(observe(*now, at), setup_.options), *now); !done) {
     return std::unexpected(std::move(done.error()));
   }
   return true;
+}
+
+/// One look at all tasks for who is inside the functions that are to be left alone.
+void TransitionAssist::look_inside(Stage stage) {
+  if (!inside_ || (stage == Stage::running && run_.setting_up)) {
+    return;
+  }
+  const auto look = introspect::look_at_stacks(setup_.view.kernel(), {});
+  if (!look) {
+    return;
+  }
+  switch (stage) {
+    case Stage::before:
+      inside_->see_before(look->tasks);
+      break;
+    case Stage::running:
+      inside_->see(look->tasks, run_.now.target_state);
+      break;
+    case Stage::ended:
+      inside_->see_end(look->tasks);
+      break;
+  }
 }
 
 /// From time to time: forgets which pages the guest had, and sees whether it is the same boot.
@@ -219,6 +249,7 @@ void TransitionAssist::start(const introspect::TransitionNow& now, TimePoint at)
 
 void TransitionAssist::end(TimePoint at) {
   take_down(at);
+  look_inside(Stage::ended);
   send_report();
 }
 
@@ -459,6 +490,10 @@ TransitionRecord TransitionAssist::finish() {
     }
     guardian_.reset();
     mailbox_.reset();
+    if (inside_) {
+      std::ranges::move(inside_->notes(), std::back_inserter(record_.notes));
+      inside_.reset();
+    }
   }
   return record_;
 }

@@ -13,6 +13,7 @@
 #include "vmm-agent/assist/mailbox_port.h"
 #include "vmm-agent/assist/observer.h"
 #include "vmm-agent/assist/policy.h"
+#include "vmm-agent/assist/quiesce_watch.h"
 #include "vmm-agent/assist/switcher.h"
 #include "vmm-agent/domain/domain.h"
 #include "vmm-agent/domain/guardian.h"
@@ -41,6 +42,7 @@ class TransitionAssist final : public Assistance {
   ~TransitionAssist() override;
 
   void prepare(const std::stop_token& stop) override;
+  void watch_inside(std::vector<introspect::ForbiddenFunction> functions) override;
   void begin(const std::string& patch, const std::stop_token& stop) override;
   Result<AssistedEnd> await(std::chrono::milliseconds limit, const std::stop_token& stop,
                             const Progress& progress) override;
@@ -77,6 +79,8 @@ class TransitionAssist final : public Assistance {
   void work(const std::stop_token& stop);
   Error watch(const std::stop_token& stop);
   Result<bool> look(TimePoint at);
+  enum class Stage : std::uint8_t { before, running, ended };
+  void look_inside(Stage stage);
   Result<void> check_guest(TimePoint at);
   void start(const introspect::TransitionNow& now, TimePoint at);
   void end(TimePoint at);
@@ -101,6 +105,7 @@ class TransitionAssist final : public Assistance {
   TransitionObserver observer_;
   std::optional<MailboxPort> mailbox_;
   std::optional<Guardian> guardian_;
+  std::optional<QuiesceWatch> inside_;
   std::vector<introspect::VirtRange> unsafe_;
   TransitionRecord record_;
   std::stop_token stop_;  // of the caller while it prepares, then of the thread

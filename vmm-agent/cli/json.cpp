@@ -88,9 +88,9 @@ json::value to_json(const std::optional<TransitionProgress>& progress) {
   }
   return json::object{{"patch", progress->patch},
                       {"direction", progress->patching ? "patching" : "unpatching"},
-                      {"tasks", progress->tasks},
-                      {"moved", progress->moved},
-                      {"kernel_retries", progress->kernel_retries}};
+                      {"tasks", or_null(progress->tasks)},
+                      {"moved", or_null(progress->moved)},
+                      {"kernel_retries", or_null(progress->kernel_retries)}};
 }
 
 json::object to_json(const NamedFrame& frame) {
@@ -128,15 +128,19 @@ json::object to_json(const NamedStack& stack) {
           {"why", stack.why}};
 }
 
-json::object to_json(const GuestPatch& patch) {
+json::object to_json(const GuestPatch& patch, std::size_t order, std::string_view role) {
   json::array objects;
   for (const GuestPatchedObject& object : patch.objects) {
     objects.push_back(json::object{{"name", object.name},
                                    {"patched", or_null(object.patched)},
+                                   {"waiting", is_waiting(patch, object)},
                                    {"functions", strings(object.functions)}});
   }
   return {{"name", patch.name},
           {"phase", to_string(patch.phase())},
+          {"order", order},
+          {"role", role.empty() ? json::value(nullptr) : json::value(role)},
+          {"forced", patch.forced},
           {"enabled", patch.enabled},
           {"transition", patch.transition},
           {"replace", or_null(patch.replace)},
@@ -194,8 +198,17 @@ json::object to_json(const LivepatchFile& file) {
 
 json::object to_json(const Status& status, const std::string& domain) {
   json::array patches;
+  const GuestPatch* const base = base_of(status.guest);
   for (const GuestPatch& patch : status.guest.patches) {
-    patches.push_back(to_json(patch));
+    patches.push_back(to_json(patch, patches.size() + 1, role_of(status.guest, patch)));
+  }
+  json::array forced;
+  for (const ForcedPatch& one : status.forced) {
+    forced.push_back(json::object{{"patch", one.patch}, {"sign", to_string(one.sign)}});
+  }
+  json::array refused;
+  for (const RefusedModule& one : status.refused_modules) {
+    refused.push_back(json::object{{"patch", one.patch}, {"module", one.module}});
   }
   json::object guest_module;
   for (const auto& [name, value] : status.guest.guest_module) {
@@ -212,7 +225,11 @@ json::object to_json(const Status& status, const std::string& domain) {
       {"tainted", status.guest.tainted},
       {"taint_letters", taint_letters(status.guest.tainted)},
       {"livepatch_supported", status.guest.has_livepatch},
+      {"base", base == nullptr ? json::value(nullptr) : json::value(base->name)},
       {"patches", std::move(patches)},
+      {"reboot_planned", !status.forced.empty()},
+      {"forced", std::move(forced)},
+      {"refused_modules", std::move(refused)},
       {"transition", to_json(status.transition)},
       {"pending", status.pending ? json::value(to_json(*status.pending)) : json::value(nullptr)},
       {"guest_module", status.guest.guest_module.empty() ? json::value(nullptr)

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "vmm-agent/assist/transition_assist.h"
+#include "vmm-agent/cli/confirm.h"
 #include "vmm-agent/cli/history.h"
 #include "vmm-agent/cli/interrupt.h"
 #include "vmm-agent/cli/json.h"
@@ -29,6 +30,7 @@
 #include "vmm-agent/guest/guest_view.h"
 #include "vmm-agent/operation/kernel_log.h"
 #include "vmm-agent/operation/memory_introspection.h"
+#include "vmm-agent/operation/roll_forward.h"
 #include "vmm-agent/operation/settle.h"
 #include "vmm-agent/operation/task_stacks.h"
 
@@ -71,6 +73,8 @@ class Program {
         return ensure_registered();
       case Verb::history:
         return history();
+      case Verb::force:
+        return force_transition();
       case Verb::doctor:
         return doctor();
       case Verb::none:
@@ -261,6 +265,12 @@ class Program {
   }
 
   Outcome revert_patch() {
+    if (!options_.revert_to.empty()) {
+      return revert_to_file();
+    }
+    if (options_.replace_with_nop) {
+      return revert_to_nop();
+    }
     return change(
         {.verb = "revert", .patch = options_.revert.patch}, "revert " + options_.revert.patch,
         [&](Context& environment) { return revert(environment, options_.revert); },
@@ -342,6 +352,67 @@ class Program {
     asked.json = options_.json;
     const auto shown = show_history(asked, out_);
     return shown ? *shown : print_error(shown.error(), "history");
+  }
+
+  /// --to and --replace-with-nop are applies, with the options of revert.
+  ApplyOptions roll_forward_options() const {
+    ApplyOptions how = options_.apply;
+    how.timeout = options_.revert.timeout;
+    how.on_stall = options_.revert.on_stall;
+    return how;
+  }
+
+  Outcome revert_to_file() {
+    auto file = read_livepatch(options_.revert_to);
+    if (!file) {
+      return print_error(file.error(), "revert");
+    }
+    return change({.verb = "revert",
+                   .patch = file->name,
+                   .file_sha256 = file->sha256,
+                   .patch_build_id = file->build_id},
+                  "revert to " + file->name, [&](Context& environment) {
+                    return revert_to(environment, *file, roll_forward_options());
+                  });
+  }
+
+  Outcome revert_to_nop() {
+    std::optional<LivepatchFile> nop;
+    if (!options_.nop.empty()) {
+      auto file = read_livepatch(options_.nop);
+      if (!file) {
+        return print_error(file.error(), "revert");
+      }
+      nop = *std::move(file);
+    }
+    return change({.verb = "revert",
+                   .patch = nop ? nop->name : std::string(kNopModule),
+                   .file_sha256 = nop ? nop->sha256 : "",
+                   .patch_build_id = nop ? nop->build_id : ""},
+                  "revert by an empty livepatch", [&](Context& environment) {
+                    return replace_with_nop(environment, nop, roll_forward_options());
+                  });
+  }
+
+  Outcome force_transition() {
+    if (options_.force_confirmation.empty() && !can_ask()) {
+      return print_error({Outcome::usage,
+                          "force wants the domain's name as confirmation, and there is no terminal",
+                          "Give it with --yes-i-want-to-force NAME."},
+                         "force");
+    }
+    ForceOptions how = options_.force;
+    how.confirm = [this](const ForceQuestion& question) -> Result<void> {
+      reporter_.finish();
+      write_text(stderr, render(question, err_));
+      const std::string& said = options_.force_confirmation;
+      if ((said.empty() ? ask_for(question.domain, interrupt_.token()) : said) == question.domain) {
+        return {};
+      }
+      return fail(Outcome::refused, "not confirmed by the domain's name; nothing was forced");
+    };
+    return change({.verb = "force", .patch = how.patch}, "force " + how.patch,
+                  [&](Context& environment) { return force(environment, how); });
   }
 
   Outcome status_of_agent() {

@@ -155,6 +155,13 @@ void add_apply_options(CLI::App& command, Options& options) {
       ->default_str("60s")
       ->expected(0, 1)
       ->run_callback_for_default(false);
+  command
+      .add_option("--quiesce", options.apply.quiesce,
+                  "Functions, or MODULE:FUNCTION, that are not changed but must be on no stack: "
+                  "load only at such an instant (waits as --when-clear, or 60s)")
+      ->delimiter(',')
+      ->type_name("FUNC[,FUNC...]")
+      ->allow_extra_args(false);
   command.add_flag("--allow-stacking", options.apply.preflight.allow_stacking,
                    "Let the patch change functions that another patch in force changes");
   add_duration(command, "--settle", options.settle, 0s, 1h,
@@ -286,11 +293,50 @@ void add_looking_verbs(CLI::App& app, Options& options) {
   add_output_options(log, options);
 }
 
+void add_revert(CLI::App& app, Options& options) {
+  auto& revert = *app.add_subcommand("revert", "Take a livepatch out of force and unload it");
+  auto* patch = revert.add_option("PATCH", options.revert.patch,
+                                  "Name of the livepatch; may be left out when there is only one");
+  auto* to = revert.add_option("--to", options.revert_to,
+                               "Go back to this cumulative livepatch (.ko): it takes the place of "
+                               "all that is in force");
+  auto* with_nop = revert.add_flag("--replace-with-nop", options.replace_with_nop,
+                                   "Go back to the original code by an empty cumulative livepatch, "
+                                   "which takes the place of all that is in force and stays");
+  revert
+      .add_option("--nop", options.nop,
+                  "That livepatch's file (.ko); else the one installed in the guest is used")
+      ->needs(with_nop);
+  patch->excludes(to)->excludes(with_nop);
+  to->excludes(with_nop);
+  add_target_options(revert, options, Needs::agent);
+  add_transition_options(revert, options, options.revert.timeout, options.revert.on_stall);
+  add_duration(revert, "--grace", options.apply.grace, 0s, 24h,
+               "With --to and --replace-with-nop: how long replaced modules stay loaded");
+  add_assist_options(revert, options.assist);
+  add_output_options(revert, options);
+}
+
+void add_force(CLI::App& app, Options& options) {
+  auto& force = *app.add_subcommand(
+      "force",
+      "Last resort: end a running transition although tasks are pending, which may then mix old "
+      "and new code; the guest should be rebooted");
+  force.add_option("PATCH", options.force.patch, "Name of the livepatch in transition");
+  add_target_options(force, options, Needs::agent);
+  force.add_option("--yes-i-want-to-force", options.force_confirmation,
+                   "The domain's name, instead of the question on the terminal");
+  add_duration(force, "--timeout", options.force.timeout, 0s, 24h,
+               "How long the kernel may take to complete the transition then");
+  add_output_options(force, options);
+}
+
 Verb chosen_verb(const CLI::App& app) {
   static const std::map<std::string, Verb, std::less<>> kVerbs = {
-      {"inspect", Verb::inspect}, {"apply", Verb::apply},     {"status", Verb::status},
-      {"stacks", Verb::stacks},   {"log", Verb::log},         {"revert", Verb::revert},
-      {"ensure", Verb::ensure},   {"history", Verb::history}, {"doctor", Verb::doctor}};
+      {"inspect", Verb::inspect}, {"apply", Verb::apply},   {"status", Verb::status},
+      {"stacks", Verb::stacks},   {"log", Verb::log},       {"revert", Verb::revert},
+      {"force", Verb::force},     {"ensure", Verb::ensure}, {"history", Verb::history},
+      {"doctor", Verb::doctor}};
   const auto chosen = app.get_subcommands();
   return chosen.empty() ? Verb::none : kVerbs.at(chosen.front()->get_name());
 }
@@ -330,13 +376,8 @@ Options parse_command_line(int argc, char** argv) {
 
   add_looking_verbs(app, options);
 
-  auto& revert = *app.add_subcommand("revert", "Take a livepatch out of force and unload it");
-  revert.add_option("PATCH", options.revert.patch,
-                    "Name of the livepatch; may be left out when there is only one");
-  add_target_options(revert, options, Needs::agent);
-  add_transition_options(revert, options, options.revert.timeout, options.revert.on_stall);
-  add_assist_options(revert, options.assist);
-  add_output_options(revert, options);
+  add_revert(app, options);
+  add_force(app, options);
 
   add_ensure(app, options);
   add_history(app, options);

@@ -9,6 +9,7 @@
 #include "vmm-agent/cli/history.h"
 #include "vmm-agent/domain/domain.h"
 #include "vmm-agent/operation/apply.h"
+#include "vmm-agent/operation/force.h"
 #include "vmm-agent/operation/kernel_log.h"
 #include "vmm-agent/operation/revert.h"
 
@@ -22,6 +23,7 @@ enum class Verb : std::uint8_t {
   stacks,
   log,
   revert,
+  force,
   ensure,
   history,
   doctor
@@ -38,6 +40,11 @@ struct Options {
   std::string file;  ///< of inspect and apply
   ApplyOptions apply;
   RevertOptions revert;
+  std::string revert_to;          ///< of revert: a cumulative livepatch file
+  bool replace_with_nop = false;  ///< of revert
+  std::string nop;                ///< of revert: the file of the empty livepatch
+  ForceOptions force;
+  std::string force_confirmation;  ///< of force: the domain's name
   AssistOptions assist;
   std::string core;               ///< an ELF core file instead of a VM, for verbs that only look
   std::string blocking;           ///< of stacks: a livepatch file

@@ -89,6 +89,22 @@ std::string paint(const Style& style, PatchPhase phase) {
   return phase == PatchPhase::patched ? style.good(text) : style.doubtful(text);
 }
 
+/// In the order in which they took effect; on top of a cumulative one the others are additions.
+void append_patches(std::string& out, const GuestState& guest, const Style& style) {
+  std::size_t additions = 0;
+  for (const GuestPatch& patch : guest.patches) {
+    const std::string_view role = role_of(guest, patch);
+    fmt::format_to(std::back_inserter(out), "\n{}: {}{}{}{}\n", patch.name,
+                   paint(style, patch.phase()), role.empty() ? "" : ", ", role,
+                   role == "addition" ? fmt::format(" {}", ++additions) : "");
+    for (const GuestPatchedObject& object : patch.objects) {
+      fmt::format_to(std::back_inserter(out), "  {}{}: {}\n", object.name,
+                     is_waiting(patch, object) ? " (waiting for the module)" : "",
+                     fmt::join(object.functions, " "));
+    }
+  }
+}
+
 }  // namespace
 
 std::string render(const LivepatchFile& file) {
@@ -125,21 +141,22 @@ std::string render(const Status& status, const std::string& domain, const Style&
   if (status.guest.patches.empty()) {
     line(out, "livepatches", status.guest.has_livepatch ? "none" : "not supported by this kernel");
   }
-  for (const GuestPatch& patch : status.guest.patches) {
-    fmt::format_to(std::back_inserter(out), "\n{}: {}\n", patch.name, paint(style, patch.phase()));
-    for (const GuestPatchedObject& object : patch.objects) {
-      const bool waiting = object.patched == false && patch.enabled && !patch.transition;
-      fmt::format_to(std::back_inserter(out), "  {}{}: {}\n", object.name,
-                     waiting ? " (waiting for the module)" : "", fmt::join(object.functions, " "));
-    }
+  for (const ForcedPatch& forced : status.forced) {
+    line(out, "reboot", style.doubtful("planned: " + describe(forced)));
   }
+  for (const RefusedModule& refused : status.refused_modules) {
+    line(out, "not loaded",
+         fmt::format("module {}: {} could not be applied to it, see `vpatch log`", refused.module,
+                     refused.patch));
+  }
+  append_patches(out, status.guest, style);
   if (const GuestPatch* patch = status.guest.in_transition(); patch != nullptr) {
     fmt::format_to(std::back_inserter(out), "\n{} {}, {} task(s) pending\n",
                    to_string(patch->phase()), patch->name,
                    status.pending ? std::to_string(status.pending->count) : "an unknown number of");
-    if (status.transition) {
+    if (status.transition && status.transition->moved && status.transition->tasks) {
       fmt::format_to(std::back_inserter(out), "  {} of {} tasks have moved\n",
-                     status.transition->moved, status.transition->tasks);
+                     *status.transition->moved, *status.transition->tasks);
     }
     append_pending(out, status.pending.value_or(PendingTasks()));
   }
@@ -217,6 +234,18 @@ std::string render(const std::vector<Check>& checks, const Style& style) {
       fmt::format_to(std::back_inserter(out), "{:<8} {}\n", "", check.hint);
     }
   }
+  return out;
+}
+
+std::string render(const ForceQuestion& question, const Style& style) {
+  std::string out =
+      fmt::format("{} of {} in {} waits for {} task(s):\n", to_string(question.direction),
+                  question.patch, question.domain, question.pending.count);
+  append_pending(out, question.pending);
+  out +=
+      style.bad("They would count as moved wherever they are, and may then mix old and new code.");
+  out +=
+      "\nThe modules that are taken out of force stay loaded, and the guest should be rebooted.\n";
   return out;
 }
 

@@ -6,6 +6,7 @@
 
 #include "vmm-agent/cli/terminal.h"
 #include "vmm-agent/operation/doctor.h"
+#include "vmm-agent/operation/force.h"
 #include "vmm-agent/operation/kernel_log.h"
 #include "vmm-agent/operation/status.h"
 #include "vmm-agent/operation/task_stacks.h"
@@ -19,6 +20,7 @@ std::string render(const Status& status, const std::string& domain, const Style&
 std::string render(const StacksReport& report, const Style& style, bool against_patch);
 std::string render(const introspect::KernelLog& log, const Style& style);
 std::string render(const std::vector<Check>& checks, const Style& style);
+std::string render(const ForceQuestion& question, const Style& style);
 std::string render(const Report& report, const Style& style, bool verbose);
 std::string render(const Error& error, const Style& style);
 

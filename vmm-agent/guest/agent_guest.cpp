@@ -78,6 +78,19 @@ constexpr std::string_view kSetEnabled = R"sh(
 [ -e /sys/kernel/vpatch/watch ] && printf %s "$1" 2>/dev/null >/sys/kernel/vpatch/watch
 printf %s "$2" >"/sys/kernel/livepatch/$1/enabled"
 )sh";
+constexpr std::string_view kForce = R"sh(printf 1 >"/sys/kernel/livepatch/$1/force")sh";
+// Exit code 44: no such module is installed.
+constexpr std::string_view kInstalledModule = R"sh(
+f=$(tool modinfo -n "$1" 2>/dev/null) && [ -e "$f" ] || exit 44
+case $f in
+  */lib/modules/"$(uname -r)"/*.ko) cat <"$f" ;;
+  */lib/modules/"$(uname -r)"/*.ko.xz) tool xz -dc <"$f" ;;
+  */lib/modules/"$(uname -r)"/*.ko.zst) tool zstd -dc <"$f" ;;
+  */lib/modules/"$(uname -r)"/*.ko.gz) tool gzip -dc <"$f" ;;
+  *) exit 44 ;;
+esac
+)sh";
+constexpr int kNotInstalled = 44;
 constexpr std::string_view kLogTail =
     R"sh(l=$(dmesg) || exit 1; printf '%s\n' "$l" | tail -n 500)sh";
 
@@ -253,6 +266,28 @@ Result<ToolResult> AgentGuest::unload(const std::string& module, const qmp::Call
 Result<ToolResult> AgentGuest::set_enabled(const std::string& patch, bool enabled,
                                            const qmp::CallOptions& options) {
   return run_tool(with_urgency(kSetEnabled), {patch, enabled ? "1" : "0"}, options);
+}
+
+Result<ToolResult> AgentGuest::force(const std::string& patch, const qmp::CallOptions& options) {
+  return run_tool(kForce, {patch}, options);
+}
+
+Result<std::string> AgentGuest::installed_module(const std::string& module,
+                                                 const qmp::CallOptions& options) {
+  auto result = run_script(kInstalledModule, {module}, options);
+  if (!result) {
+    return std::unexpected(result.error());
+  }
+  if (result->exit_code == kNotInstalled) {
+    return std::string();
+  }
+  if (!result->ok() || result->truncated) {
+    return fail(Outcome::refused,
+                fmt::format("the guest's module {} could not be read: {}", module,
+                            clean(result->err, kMaxMessage)),
+                "A compressed module needs xz, zstd or gzip in the guest.");
+  }
+  return std::move(result->out);
 }
 
 Result<std::vector<std::string>> AgentGuest::log_tail(const qmp::CallOptions& options) {

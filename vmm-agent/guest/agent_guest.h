@@ -45,6 +45,9 @@ class AgentGuest final : public Guest {
   Result<ToolResult> unload(const std::string& module, const qmp::CallOptions& options) override;
   Result<ToolResult> set_enabled(const std::string& patch, bool enabled,
                                  const qmp::CallOptions& options) override;
+  Result<ToolResult> force(const std::string& patch, const qmp::CallOptions& options) override;
+  Result<std::string> installed_module(const std::string& module,
+                                       const qmp::CallOptions& options) override;
   Result<std::string> log_mark(const qmp::CallOptions& options) override;
   Result<std::vector<std::string>> log_since(const std::string& mark,
                                              const qmp::CallOptions& options) override;

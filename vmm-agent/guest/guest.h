@@ -54,6 +54,13 @@ class Guest {
   virtual Result<ToolResult> set_enabled(const std::string& patch, bool enabled,
                                          const qmp::CallOptions& options) = 0;
 
+  /// Writes 1 to /sys/kernel/livepatch/<patch>/force: moves all tasks at once, wherever they are.
+  virtual Result<ToolResult> force(const std::string& patch, const qmp::CallOptions& options) = 0;
+  /// The file of a module that is installed for the running kernel, uncompressed; empty when none
+  /// is.
+  virtual Result<std::string> installed_module(const std::string& module,
+                                               const qmp::CallOptions& options) = 0;
+
   /// The kernel log's last line now; log_since() returns the lines after it (the last 500 when it
   /// is gone).
   virtual Result<std::string> log_mark(const qmp::CallOptions& options) = 0;

@@ -54,7 +54,8 @@ void append_capped(std::vector<T>& list, T value) {
   }
 }
 
-/// "NAME SIZE REFERENCES ..." with the taint letters in parentheses at the end, if any.
+/// "NAME SIZE REFERENCES USERS STATE ADDRESS" with the taint letters in parentheses at the end, if
+/// any.
 GuestModule parse_module(std::string_view line) {
   GuestModule result;
   const std::size_t name_end = line.find(' ');
@@ -65,6 +66,8 @@ GuestModule parse_module(std::string_view line) {
       result.references = number<std::uint32_t>(rest.substr(size_end + 1)).value_or(0);
     }
   }
+  result.live = line.find(" Loading ") == std::string_view::npos &&
+                line.find(" Unloading ") == std::string_view::npos;
   if (const std::size_t open = line.rfind('(');
       open != std::string_view::npos && line.ends_with(')')) {
     result.flags = printable(line.substr(open + 1, line.size() - open - 2));
@@ -104,6 +107,10 @@ std::string_view to_string(PatchPhase phase) {
       break;
   }
   return "unpatched";
+}
+
+bool is_waiting(const GuestPatch& patch, const GuestPatchedObject& object) {
+  return object.patched == false && patch.phase() == PatchPhase::patched;
 }
 
 const GuestPatch* GuestState::find_patch(std::string_view name) const {

@@ -28,9 +28,10 @@ struct GuestPatch {
   std::string name;
   bool enabled = false;
   bool transition = false;
-  std::optional<bool> replace;               ///< where the kernel shows it (6.12 does)
-  std::optional<std::uint32_t> stack_order;  ///< where the kernel shows it (6.14 and later)
-  std::vector<GuestPatchedObject> objects;
+  std::optional<bool> replace{};               ///< where the kernel shows it (6.12 does)
+  bool forced = false;                         ///< klp_patch.forced; only guest memory shows it
+  std::optional<std::uint32_t> stack_order{};  ///< where the kernel shows it (6.14 and later)
+  std::vector<GuestPatchedObject> objects{};
 
   PatchPhase phase() const {
     if (transition) {
@@ -40,11 +41,16 @@ struct GuestPatch {
   }
 };
 
+/// Whether the patch is in force and the object's module is not loaded: it is patched when it
+/// comes.
+bool is_waiting(const GuestPatch& patch, const GuestPatchedObject& object);
+
 /// One line of /proc/modules.
 struct GuestModule {
   std::string name;
   std::uint32_t references = 0;
   std::string flags;  ///< taint letters: O out of tree, E unsigned, K livepatch, ...
+  bool live = true;   ///< neither being loaded nor unloaded
 
   bool is_livepatch() const { return flags.find('K') != std::string::npos; }
 };

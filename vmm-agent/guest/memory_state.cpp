@@ -38,6 +38,7 @@ GuestPatch patch_of(const introspect::LivePatch& patch, bool in_transition) {
   result.enabled = patch.enabled;
   result.transition = in_transition;
   result.replace = patch.replace;
+  result.forced = patch.forced;
   for (const introspect::PatchedObject& object : patch.objects) {
     GuestPatchedObject shown{.name = object.name, .patched = object.patched, .functions = {}};
     for (const introspect::PatchedFunction& function : object.functions) {
@@ -122,12 +123,29 @@ Result<MemoryState> read_memory_state(GuestView& view) {
     guest.modules.push_back(
         {module.name,
          static_cast<std::uint32_t>(std::clamp<std::int64_t>(module.references, 0, UINT32_MAX)),
-         taint_letters(module.taints & kModuleTaints)});
+         taint_letters(module.taints & kModuleTaints),
+         module.state == introspect::ModuleState::live});
     if (module.name == "vpatch_guest") {
       guest.guest_module.emplace("version", module_version(kernel, module));
     }
   }
   return state;
+}
+
+LivepatchLog read_livepatch_log(GuestView& view) {
+  const GuestKernel& kernel = view.kernel();
+  const auto& layout = kernel.layouts().log;
+  const auto log = layout ? introspect::read_kernel_log(kernel.memory(), *layout)
+                          : std::unexpected(layout.error());
+  std::vector<std::string> lines;
+  for (const introspect::LogRecord& record :
+       log ? log->records : std::vector<introspect::LogRecord>()) {
+    // Facility 0 is the kernel; programs write to the log too.
+    if (record.facility == 0 && record.text.starts_with("livepatch: ")) {
+      lines.push_back(record.text);
+    }
+  }
+  return parse_livepatch_log(lines);
 }
 
 }  // namespace vpatch

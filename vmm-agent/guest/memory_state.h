@@ -6,6 +6,7 @@
 #include "vmm-agent/error.h"
 #include "vmm-agent/guest/guest_state.h"
 #include "vmm-agent/guest/guest_view.h"
+#include "vmm-agent/guest/livepatch_log.h"
 
 namespace vpatch {
 
@@ -19,5 +20,8 @@ struct MemoryState {
 
 /// Reads it, several times where the guest changes it meanwhile.
 Result<MemoryState> read_memory_state(GuestView& view);
+
+/// What the kernel's log in the guest's memory tells of livepatches; empty where it cannot be read.
+LivepatchLog read_livepatch_log(GuestView& view);
 
 }  // namespace vpatch

@@ -8,6 +8,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "vmm-agent/operation/clean_up.h"
+#include "vmm-agent/operation/clear_instant.h"
 #include "vmm-agent/operation/patience.h"
 
 namespace vpatch {
@@ -16,7 +18,6 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds kLateLoad{15'000};  ///< given to an insmod whose reply was lost
-constexpr milliseconds kLookAgain{10};     ///< for a clear instant
 
 /// One apply. Each step returns false once the report is concluded.
 class Apply {
@@ -38,6 +39,9 @@ class Apply {
  private:
   /// The change itself, with the assistance at work from before it begins until it is over.
   bool patch() {
+    if (context_.assistance != nullptr && !quiesced_.empty()) {
+      context_.assistance->watch_inside(quiesced_);
+    }
     begin_assistance(context_, file_.name);
     const bool patched = not_interrupted() && load() && transition();
     end_assistance(context_, report_);
@@ -87,6 +91,9 @@ class Apply {
                                        before_.patches.size()));
     if (plan_.action == ApplyAction::load || plan_.action == ApplyAction::replace_stale) {
       forecast();
+    }
+    if (!options_.quiesce.empty() && !locate_quiesced()) {
+      return false;
     }
     if (options_.dry_run) {
       report_.replaced = plan_.replaces;
@@ -151,50 +158,46 @@ class Apply {
           "The transition waits until they leave; see all with `vpatch stacks --blocking FILE`."});
   }
 
-  /// --when-clear: waits for an instant at which no task would hold the patch up.
-  bool wait_until_clear() {
-    if (!options_.when_clear || plan_.action == ApplyAction::join) {
+  /// --quiesce: finds the functions, and who is inside of them now.
+  bool locate_quiesced() {
+    if (plan_.action == ApplyAction::none) {
+      return true;
+    }
+    if (plan_.action == ApplyAction::join) {
+      note({Severity::warning, "quiesce-late",
+            "--quiesce comes too late: the transition was begun by an earlier run", ""});
       return true;
     }
     if (context_.introspection == nullptr) {
-      return give_up_waiting("guest memory cannot be read, so nothing is known of its tasks");
+      return conclude(Outcome::refused, "--quiesce needs guest memory, which cannot be read",
+                      "`vpatch doctor` says why; or load without --quiesce.");
     }
-    if (context_.assistance != nullptr) {
-      context_.assistance->prepare(context_.stop);
+    auto found = context_.introspection->locate(options_.quiesce, context_.interruptible());
+    if (!found) {
+      return interrupted() ? untouched() : conclude(found.error());
     }
-    const auto start = context_.clock.now();
-    for (;;) {
-      auto forecast = context_.introspection->forecast(file_, context_.interruptible());
-      if (interrupted()) {
-        return abandon_delivery(Error{Outcome::refused, "interrupted"});
-      }
-      if (forecast && forecast->blockers.count == 0) {
-        report_.blockers = {};
-        return true;
-      }
-      if (context_.clock.now() - start >= *options_.when_clear) {
-        if (!forecast) {
-          return give_up_waiting(forecast.error().what);
-        }
-        report_.blockers = std::move(forecast->blockers);
-        return give_up_waiting(fmt::format("{} tasks would hold it up, such as {}",
-                                           report_.blockers.count,
-                                           describe(report_.blockers.first.front())));
-      }
-      if (forecast) {
-        context_.reporter.progress("waiting for an instant without " +
-                                   describe(forecast->blockers.first.front()));
-      }
-      context_.clock.wait(kLookAgain, context_.stop);
+    quiesced_ = *std::move(found);
+    const auto inside = context_.introspection->occupants(quiesced_, context_.interruptible());
+    if (inside && inside->blockers.count > 0) {
+      note({Severity::note, "quiesce-busy",
+            fmt::format("{} task(s) may be inside what is to be left alone: {}",
+                        inside->blockers.count, describe(inside->blockers.first.front())),
+            ""});
     }
+    return true;
   }
 
-  bool give_up_waiting(const std::string& why) {
-    return abandon_delivery(
-        Error{Outcome::refused,
-              fmt::format("not loaded: there was no clear instant in {:.3g} s: {}",
-                          std::chrono::duration<double>(*options_.when_clear).count(), why),
-              "Wait longer with --when-clear=TIME, or load without it."});
+  /// --when-clear and --quiesce
+  bool wait_until_clear() {
+    if ((!options_.when_clear && quiesced_.empty()) || plan_.action == ApplyAction::join) {
+      return true;
+    }
+    const ClearInstant wanted{.file = file_,
+                              .unblocked = options_.when_clear.has_value(),
+                              .quiesced = quiesced_,
+                              .limit = options_.when_clear.value_or(kQuiesceWait)};
+    auto clear = wait_for_clear_instant(context_, wanted, report_.blockers);
+    return clear ? true : abandon_delivery(std::move(clear.error()));
   }
 
   bool untouched() {
@@ -210,6 +213,7 @@ class Apply {
                                   mark.error().what);
       }
     }
+    forced_ = find_forced(context_, before_);
     if (auto mark = context_.guest.log_mark(context_.interruptible()); mark) {
       log_mark_ = *std::move(mark);
     } else {
@@ -246,6 +250,12 @@ class Apply {
   }
 
   bool unload_stale() {
+    if (const auto forced = std::ranges::find(forced_, file_.name, &ForcedPatch::patch);
+        forced != forced_.end()) {
+      return conclude(Outcome::refused,
+                      fmt::format("the module {} stays loaded: {}", file_.name, describe(*forced)),
+                      "Give the new livepatch a name of its own, or reboot the guest.");
+    }
     if (auto unloaded = unload_module(context_, file_.name); !unloaded) {
       auto state = observe_patiently(context_);
       const bool unchanged = state && state->find_module(file_.name) != nullptr;
@@ -505,7 +515,7 @@ class Apply {
       return {};
     }
     const auto found = patiently(context_, [this] {
-      return context_.introspection->problems(file_, *mark_, context_.steady());
+      return context_.introspection->problems(file_.name, *mark_, context_.steady());
     });
     if (!found) {
       report_.findings.push_back({Severity::warning, "not-proved",
@@ -514,6 +524,7 @@ class Apply {
       context_.reporter.warning(report_.findings.back().text);
       return {};
     }
+    proved_ = true;
     if (found->empty()) {
       context_.reporter.step("proved from guest memory: every function is redirected");
       return {};
@@ -555,46 +566,18 @@ class Apply {
     return {};
   }
 
-  /// Unloads what the patch replaced, after a grace time: a task may still be on its way out of the
-  /// old code.
   void clean_up() {
-    if (report_.replaced.empty()) {
-      return;
-    }
-    context_.reporter.progress(
-        fmt::format("grace time of {:.0f} s before replaced modules are unloaded",
-                    std::chrono::duration<double>(options_.grace).count()));
-    context_.clock.wait(options_.grace, context_.stop);
-    std::string problem;
-    if (interrupted()) {
-      problem = "interrupted";
-    } else if (auto state = observe_patiently(context_); !state) {
-      problem = state.error().what;
-    } else {
-      problem = find_problem(*state);
-    }
-    if (!problem.empty()) {
-      report_.findings.push_back({Severity::warning, "replaced-kept",
-                                  fmt::format("replaced modules stay loaded: {}", problem),
-                                  "Unload each later with `vpatch revert NAME`."});
-      context_.reporter.warning(report_.findings.back().text);
-      if (!interrupted()) {
-        conclude(Outcome::failed_needs_look,
-                 fmt::format("{} is in force, but {}", file_.name, problem),
-                 "Look at the guest's kernel log; `vpatch revert` takes the patch back.");
-      }
-      return;
-    }
-    for (const std::string& old : report_.replaced) {
-      if (auto unloaded = unload_module(context_, old); unloaded) {
-        report_.unloaded.push_back(old);
-        context_.reporter.step(fmt::format("unloaded the replaced module {}", old));
-      } else {
-        report_.findings.push_back(
-            {Severity::warning, "replaced-kept", unloaded.error().what, unloaded.error().hint});
-        context_.reporter.warning(unloaded.error().what);
-      }
-    }
+    clean_up_replaced(context_,
+                      {.patch = file_.name,
+                       .grace = options_.grace,
+                       .mark = proved_ ? mark_ : std::nullopt,
+                       .forced_before = forced_,
+                       .find_problem =
+                           [this] {
+                             const auto state = observe_patiently(context_);
+                             return state ? find_problem(*state) : state.error().what;
+                           }},
+                      report_);
   }
 
   Context& context_;
@@ -605,6 +588,9 @@ class Apply {
   ApplyPlan plan_;
   std::string log_mark_;
   std::optional<GuestMark> mark_;
+  bool proved_ = false;              // from guest memory
+  std::vector<ForcedPatch> forced_;  // before the load
+  std::vector<introspect::ForbiddenFunction> quiesced_;
 };
 
 }  // namespace

@@ -3,12 +3,16 @@
 
 #include <chrono>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "vmm-agent/operation/context.h"
 #include "vmm-agent/operation/transition.h"
 #include "vmm-agent/patch/livepatch_file.h"
 
 namespace vpatch {
+
+inline constexpr std::chrono::milliseconds kQuiesceWait{60'000};
 
 struct ApplyOptions {
   std::chrono::milliseconds timeout{60'000};  ///< for the transition
@@ -17,6 +21,9 @@ struct ApplyOptions {
   bool dry_run = false;
   /// Load only at an instant at which no task would hold the transition up; wait that long for one.
   std::optional<std::chrono::milliseconds> when_clear{};
+  /// Functions ("function" or "module:function") that are not changed and yet must be on no stack:
+  /// the patch is loaded only at such an instant; waits for one as `when_clear`, or kQuiesceWait.
+  std::vector<std::string> quiesce{};
   PreflightOptions preflight{};
 };
 

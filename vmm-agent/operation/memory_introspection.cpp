@@ -2,7 +2,6 @@
 #include "vmm-agent/operation/memory_introspection.h"
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <utility>
 
@@ -13,28 +12,15 @@
 #include "introspect/kernel/livepatch.h"
 #include "introspect/kernel/trouble.h"
 #include "vmm-agent/guest/memory_state.h"
+#include "vmm-agent/operation/leftovers.h"
+#include "vmm-agent/operation/quiesce.h"
+#include "vmm-agent/operation/status.h"
 #include "vmm-agent/operation/task_stacks.h"
 
 namespace vpatch {
 namespace {
 
-using introspect::GuestVirtAddr;
-
 constexpr std::size_t kBlockersShown = 16;
-
-/// Whether the function at `address` begins with the call that ftrace puts there while it is
-/// patched, where a 5-byte nop is otherwise: at its start, or after the 4 bytes of its endbr64,
-/// which the kernel makes a nop too in functions whose address nobody takes.
-introspect::Result<bool> is_redirected(const introspect::VirtualMemory& memory,
-                                       GuestVirtAddr address) {
-  constexpr std::byte kCall{0xe8};
-  std::array<std::byte, 5> code{};
-  if (auto done = memory.read(address, code); !done) {
-    return std::unexpected(std::move(done).error());
-  }
-  // A nop at the start ends in a byte that is no call either.
-  return code.front() == kCall || code.back() == kCall;
-}
 
 void check_function(const introspect::GuestKernel& kernel, const introspect::LivepatchState& state,
                     const std::string& object, const introspect::PatchedFunction& function,
@@ -51,7 +37,7 @@ void check_function(const introspect::GuestKernel& kernel, const introspect::Liv
     problems.push_back(fmt::format("another replacement of {} is in force", name));
     return;
   }
-  const auto redirected = is_redirected(kernel.memory(), function.old_func);
+  const auto redirected = begins_with_call(kernel.memory(), function.old_func);
   if (!redirected) {
     problems.push_back(
         fmt::format("the code of {} cannot be read: {}", name, redirected.error().what));
@@ -61,6 +47,58 @@ void check_function(const introspect::GuestKernel& kernel, const introspect::Liv
 }
 
 }  // namespace
+
+Result<Leftovers> MemoryIntrospection::leftovers(const std::vector<std::string>& gone,
+                                                 const std::vector<std::string>& unloaded,
+                                                 const GuestMark& before,
+                                                 const qmp::CallOptions& options) {
+  if (auto fresh = view_.refresh(options); !fresh) {
+    return std::unexpected(fresh.error());
+  }
+  const auto state = read_memory_state(view_);
+  if (!state) {
+    return std::unexpected(state.error());
+  }
+  return find_leftovers(view_.kernel().memory(), *state, before.changed, gone, unloaded);
+}
+
+Result<std::vector<ForcedPatch>> MemoryIntrospection::forced(const qmp::CallOptions& options) {
+  if (auto fresh = view_.refresh(options); !fresh) {
+    return std::unexpected(fresh.error());
+  }
+  const auto state = read_memory_state(view_);
+  if (!state) {
+    return std::unexpected(state.error());
+  }
+  return forced_patches(state->guest, read_livepatch_log(view_));
+}
+
+Result<std::vector<introspect::ForbiddenFunction>> MemoryIntrospection::locate(
+    const std::vector<std::string>& functions, const qmp::CallOptions& options) {
+  if (auto fresh = view_.refresh(options); !fresh) {
+    return std::unexpected(fresh.error());
+  }
+  return locate_functions(view_, functions);
+}
+
+Result<Forecast> MemoryIntrospection::occupants(
+    const std::vector<introspect::ForbiddenFunction>& functions, const qmp::CallOptions& options) {
+  if (auto fresh = view_.refresh(options); !fresh) {
+    return std::unexpected(fresh.error());
+  }
+  return find_occupants(view_, functions, options);
+}
+
+Result<PendingTasks> MemoryIntrospection::pending(const qmp::CallOptions& options) {
+  if (auto fresh = view_.refresh(options); !fresh) {
+    return std::unexpected(fresh.error());
+  }
+  const auto status = read_status(view_, false, options);
+  if (!status) {
+    return std::unexpected(status.error());
+  }
+  return status->pending.value_or(PendingTasks());
+}
 
 Result<Forecast> MemoryIntrospection::forecast(const LivepatchFile& file,
                                                const qmp::CallOptions& options) {
@@ -111,10 +149,18 @@ Result<GuestMark> MemoryIntrospection::mark(const qmp::CallOptions& options) {
   if (!log) {
     return std::unexpected(from_introspect(log.error()));
   }
-  return GuestMark{.taint = health->taint, .log_sequence = log->next_sequence};
+  GuestMark mark{.taint = health->taint, .log_sequence = log->next_sequence};
+  if (layouts.livepatch) {
+    const auto state = introspect::read_livepatch(kernel);
+    if (!state) {
+      return std::unexpected(from_introspect(state.error()));
+    }
+    mark.changed = changed_functions(*state);
+  }
+  return mark;
 }
 
-Result<std::vector<std::string>> MemoryIntrospection::problems(const LivepatchFile& file,
+Result<std::vector<std::string>> MemoryIntrospection::problems(const std::string& patch_name,
                                                                const GuestMark& before,
                                                                const qmp::CallOptions& options) {
   if (auto fresh = view_.refresh(options); !fresh) {
@@ -127,7 +173,7 @@ Result<std::vector<std::string>> MemoryIntrospection::problems(const LivepatchFi
   const introspect::GuestKernel& kernel = view_.kernel();
   std::vector<std::string> problems;
   const auto patch =
-      std::ranges::find(state->livepatch.patches, file.name, &introspect::LivePatch::name);
+      std::ranges::find(state->livepatch.patches, patch_name, &introspect::LivePatch::name);
   if (patch == state->livepatch.patches.end() || !patch->enabled) {
     problems.emplace_back("guest memory does not show it in force");
   } else {

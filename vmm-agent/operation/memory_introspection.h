@@ -13,8 +13,17 @@ class MemoryIntrospection final : public Introspection {
 
   Result<Forecast> forecast(const LivepatchFile& file, const qmp::CallOptions& options) override;
   Result<GuestMark> mark(const qmp::CallOptions& options) override;
-  Result<std::vector<std::string>> problems(const LivepatchFile& file, const GuestMark& before,
+  Result<std::vector<std::string>> problems(const std::string& patch, const GuestMark& before,
                                             const qmp::CallOptions& options) override;
+  Result<Leftovers> leftovers(const std::vector<std::string>& gone,
+                              const std::vector<std::string>& unloaded, const GuestMark& before,
+                              const qmp::CallOptions& options) override;
+  Result<std::vector<ForcedPatch>> forced(const qmp::CallOptions& options) override;
+  Result<std::vector<introspect::ForbiddenFunction>> locate(
+      const std::vector<std::string>& functions, const qmp::CallOptions& options) override;
+  Result<Forecast> occupants(const std::vector<introspect::ForbiddenFunction>& functions,
+                             const qmp::CallOptions& options) override;
+  Result<PendingTasks> pending(const qmp::CallOptions& options) override;
 
  private:
   GuestView& view_;

@@ -45,6 +45,7 @@ struct ApplyPlan {
 struct PreflightOptions {
   bool allow_stacking =
       false;  ///< let a non-replace patch change a function that another patch changes
+  bool allow_downgrade = false;  ///< let an older cumulative patch take the place of a newer one
 };
 
 /// Decides from the file and one observation of the guest; touches nothing. `loaded_build_id` is

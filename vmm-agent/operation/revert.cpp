@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "vmm-agent/operation/clean_up.h"
 #include "vmm-agent/operation/patience.h"
 
 namespace vpatch {
@@ -87,6 +88,24 @@ class Revert {
                       fmt::format("the guest is {} {}; the kernel runs one transition at a time",
                                   to_string(busy->phase()), busy->name),
                       "Wait until it has ended; `vpatch status` shows it.");
+    }
+    return look_before();
+  }
+
+  /// All that a later look is held against.
+  bool look_before() {
+    const auto forced = find_forced(context_, before_);
+    const auto this_one = std::ranges::find(forced, report_.patch, &ForcedPatch::patch);
+    forced_ = this_one == forced.end() ? std::nullopt : std::optional(*this_one);
+    if (forced_ && before_.find_patch(report_.patch) == nullptr) {
+      keep_module();
+      return conclude(Outcome::done,
+                      fmt::format("{} is out of force already; its module stays", report_.patch));
+    }
+    if (context_.introspection != nullptr) {
+      if (auto mark = context_.introspection->mark(context_.interruptible())) {
+        mark_ = *std::move(mark);
+      }
     }
     auto mark = context_.guest.log_mark(context_.steady());
     if (!mark && !interrupted()) {
@@ -213,18 +232,37 @@ class Revert {
     }
   }
 
-  void finish() {
+  /// Says why the module stays loaded.
+  void keep_module() {
+    report_.findings.push_back(
+        {Severity::warning, "forced-kept",
+         fmt::format("module {} stays loaded: {}", report_.patch, describe(*forced_)),
+         "A task may still be in its code: plan a reboot of the guest."});
+    context_.reporter.warning(report_.findings.back().text);
+  }
+
+  bool unload() {
+    if (forced_) {
+      keep_module();
+      return true;
+    }
     context_.reporter.progress(fmt::format("unloading {}", report_.patch));
     if (auto unloaded = unload_module(context_, report_.patch); !unloaded) {
-      conclude(unloaded.error());
-      return;
+      return conclude(unloaded.error());
     }
     report_.unloaded.push_back(report_.patch);
     context_.reporter.step(fmt::format("unloaded {}", report_.patch));
+    return true;
+  }
+
+  void finish() {
+    if (!unload()) {
+      return;
+    }
     auto state = observe_patiently(context_);
     if (!state || state->find_patch(report_.patch) != nullptr) {
       conclude(Outcome::failed_needs_look,
-               fmt::format("{} was unloaded, but that could not be verified", report_.patch),
+               fmt::format("{} is out of force, but that could not be verified", report_.patch),
                "See with `vpatch status`.");
       return;
     }
@@ -246,7 +284,9 @@ class Revert {
                "Look at the guest's kernel log.");
       return;
     }
-    conclude(Outcome::done, fmt::format("{} is reverted{}", report_.patch, how_it_went(report_)));
+    conclude(Outcome::done, fmt::format("{} is reverted{}{}", report_.patch, how_it_went(report_),
+                                        forced_ ? "; its module stays loaded" : ""));
+    prove_gone(context_, {report_.patch}, mark_, report_);
   }
 
   Context& context_;
@@ -254,6 +294,8 @@ class Revert {
   Report report_;
   GuestState before_;
   std::string log_mark_;
+  std::optional<GuestMark> mark_;
+  std::optional<ForcedPatch> forced_;  // a transition of this patch, before
 };
 
 }  // namespace

@@ -15,8 +15,9 @@ struct RevertOptions {
   OnStall on_stall = OnStall::revert;  ///< revert: put the livepatch in force again
 };
 
-/// Takes a livepatch out of force and unloads its module. A patch that is not there is no error:
-/// there is nothing to do. The caller holds the domain's lock.
+/// Takes a livepatch out of force and unloads its module, unless a transition of it was forced:
+/// then the module stays. A patch that is not there is no error: there is nothing to do. The caller
+/// holds the domain's lock.
 Report revert(Context& context, const RevertOptions& options);
 
 }  // namespace vpatch

@@ -11,12 +11,14 @@
 #include "introspect/guest/symbolizer.h"
 #include "vmm-agent/guest/memory_state.h"
 #include "vmm-agent/operation/task_stacks.h"
+#include "vmm-agent/wait.h"
 
 namespace vpatch {
 namespace {
 
 constexpr std::size_t kTasksShown = 16;
 constexpr int kTries = 3;
+constexpr std::chrono::milliseconds kLetGo{30};  ///< the kernel takes that for a patch's module
 
 /// "S (sleeping)" as /proc/PID/status has it.
 std::string state_text(const introspect::Task& task) {
@@ -87,16 +89,17 @@ Result<void> add_pending(GuestView& view, bool paused, const introspect::Livepat
   TransitionProgress progress{.patch = livepatch.patches.at(livepatch.transition.value_or(0)).name,
                               .patching = livepatch.target_state != 0,
                               .tasks = look->tasks.size(),
-                              .moved = 0,
                               .kernel_retries = livepatch.signals_count};
+  std::size_t moved = 0;
   std::vector<introspect::TaskStack> waiting;
   for (introspect::TaskStack& stack : look->tasks) {
     if (stack.task.patch_state == livepatch.target_state) {
-      ++progress.moved;
+      ++moved;
     } else {
       waiting.push_back(std::move(stack));
     }
   }
+  progress.moved = moved;
   status.transition = std::move(progress);
 
   const introspect::Symbolizer symbols(view.kernel(), std::move(look->modules));
@@ -128,7 +131,48 @@ Result<void> add_pending(GuestView& view, bool paused, const introspect::Livepat
   return {};
 }
 
+bool shows_kept_module(const std::vector<ForcedPatch>& forced) {
+  return std::ranges::find(forced, ForcedSign::kept_module, &ForcedPatch::sign) != forced.end();
+}
+
+/// Fills in what was forced and refused since boot. A module that only looks kept is gone at the
+/// next look.
+void add_history(GuestView& view, const qmp::CallOptions& options, Status& status) {
+  LivepatchLog log = read_livepatch_log(view);
+  status.forced = forced_patches(status.guest, log);
+  for (int tries = 0; tries < kTries && !view.is_still() && shows_kept_module(status.forced);
+       ++tries) {
+    wait_unless_stopped(kLetGo, options.stop);
+    if (const auto again = read_memory_state(view)) {
+      status.forced = forced_patches(again->guest, log);
+    }
+  }
+  status.refused_modules = std::move(log.refused);
+}
+
 }  // namespace
+
+const GuestPatch* base_of(const GuestState& guest) {
+  const auto unknown = [](const GuestPatch& patch) { return !patch.replace.has_value(); };
+  if (std::ranges::any_of(guest.patches, unknown)) {
+    return nullptr;
+  }
+  const GuestPatch* base = nullptr;
+  for (const GuestPatch& patch : guest.patches) {
+    if (*patch.replace && patch.phase() == PatchPhase::patched) {
+      base = &patch;
+    }
+  }
+  return base;
+}
+
+std::string_view role_of(const GuestState& guest, const GuestPatch& patch) {
+  const GuestPatch* const base = base_of(guest);
+  if (base == nullptr || patch.name == base->name) {
+    return base == nullptr ? "" : "base";
+  }
+  return *patch.replace ? "" : "addition";
+}
 
 Result<Status> read_status(GuestView& view, bool paused, const qmp::CallOptions& options) {
   auto state = read_memory_state(view);
@@ -138,6 +182,7 @@ Result<Status> read_status(GuestView& view, bool paused, const qmp::CallOptions&
     }
     Status status{.guest = std::move(state->guest)};
     status.build_id = view.kernel().info().build_id;
+    add_history(view, options, status);
     if (!state->livepatch.transition) {
       return status;
     }
@@ -161,9 +206,11 @@ Result<Status> ask_status(Context& context) {
   Status status{.guest = *std::move(guest)};
   if (const GuestPatch* patch = status.guest.in_transition(); patch != nullptr) {
     auto pending = context.guest.pending_tasks(patch->enabled, context.interruptible());
+    status.transition = TransitionProgress{.patch = patch->name, .patching = patch->enabled};
     // A list too long to be made in time is no reason to hide the rest.
     status.pending = pending ? std::optional(*std::move(pending)) : std::nullopt;
   }
+  status.forced = forced_patches(status.guest, {});
   return status;
 }
 

@@ -97,8 +97,14 @@ void end_assistance(Context& context, Report& report) {
   }
   TransitionRecord record = context.assistance->finish();
   for (const AssistNote& note : record.notes) {
-    report.findings.push_back({Severity::note, note.id, note.text, note.hint});
-    context.reporter.step("note: " + note.text + (note.hint.empty() ? "" : " " + note.hint));
+    const std::string text = note.text + (note.hint.empty() ? "" : " " + note.hint);
+    report.findings.push_back(
+        {note.serious ? Severity::warning : Severity::note, note.id, note.text, note.hint});
+    if (note.serious) {
+      context.reporter.warning(text);
+    } else {
+      context.reporter.step("note: " + text);
+    }
   }
   if (record.seen) {
     report.transition = std::move(record);

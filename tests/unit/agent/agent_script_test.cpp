@@ -182,6 +182,34 @@ TEST_P(AgentScript, WhatIsUrgentHasTheHighestPriority) {
   EXPECT_EQ(output_of("cat " + (root_ / "sys/kernel/livepatch/p1/enabled").string()), "0");
 }
 
+TEST_P(AgentScript, WritesForce) {
+  write("sys/kernel/livepatch/p1/force", "");
+  EXPECT_EQ(run(script_of([](AgentGuest& guest) { return guest.force("p1", {}); }), "p1"), "");
+  EXPECT_EQ(output_of("cat " + (root_ / "sys/kernel/livepatch/p1/force").string()), "1");
+}
+
+TEST_P(AgentScript, PrintsTheFileOfAnInstalledModule) {
+  const std::string release = output_of("printf %s $(uname -r)");
+  for (const auto& [file, write_it] :
+       {std::pair("m.ko", "cat"), std::pair("m.ko.gz", "gzip -c"), std::pair("m.ko.xz", "xz -c")}) {
+    const std::string path = (root_ / "lib/modules" / release / "updates/dkms" / file).string();
+    write("lib/modules/" + release + "/updates/dkms/empty", "");
+    output_of(fmt::format("printf ELF | {} >{}", write_it, path));
+    std::string script =
+        script_of([](AgentGuest& guest) { return guest.installed_module("m", {}); });
+    boost::replace_all(script, "tool modinfo -n \"$1\"", "echo " + path);
+    EXPECT_EQ(run(script, "m"), "ELF") << file;
+  }
+}
+
+TEST_P(AgentScript, KnowsNoModuleOfAnotherKernel) {
+  write("lib/modules/1.2.3/m.ko", "ELF");
+  std::string script = script_of([](AgentGuest& guest) { return guest.installed_module("m", {}); });
+  boost::replace_all(script, "tool modinfo -n \"$1\"",
+                     "echo " + (root_ / "lib/modules/1.2.3/m.ko").string());
+  EXPECT_EQ(run(script, "m; echo $?").substr(0, 2), "44");
+}
+
 TEST_P(AgentScript, TakesAPatchsNameAsOneWordAndRunsNothingOfIt) {
   write("sys/kernel/livepatch/p 1;$(exit 3)`exit 3`*/enabled", "1\n");
   EXPECT_EQ(run(script_of([](AgentGuest& guest) { return guest.set_enabled("any", false, {}); }),

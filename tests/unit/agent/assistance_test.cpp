@@ -34,6 +34,9 @@ class FakeAssistance final : public Assistance {
   TransitionRecord record{.seen = true, .lasted = milliseconds(12)};
 
   void prepare(const std::stop_token&) override { calls_.emplace_back("prepare"); }
+  void watch_inside(std::vector<introspect::ForbiddenFunction> functions) override {
+    calls_.push_back("watch " + functions.front().name);
+  }
   void begin(const std::string& patch, const std::stop_token&) override {
     calls_.push_back("begin " + patch);
     on_begin();
@@ -207,6 +210,49 @@ TEST_F(WhenClear, DoesNotLoadWhenThereIsNoSuchInstant) {
   EXPECT_THAT(report.summary, HasSubstr("the guest is as before"));
   EXPECT_FALSE(called(bench.guest, "load p1"));
   EXPECT_TRUE(bench.guest.files.empty());
+}
+
+TEST_F(WhenClear, LeavesFunctionsAloneThatAreToBeQuiet) {
+  memory.next_occupants = {blocked(), blocked(), blocked()};
+  const Report report = run({.quiesce = {"f"}});
+  EXPECT_EQ(report.outcome, Outcome::done) << report.summary;
+  EXPECT_THAT(report.findings, finding("quiesce-busy"));
+  EXPECT_EQ(std::ranges::count(memory.calls, "occupants"), 4);
+  EXPECT_LT(place("prepare"), place("watch f"));
+  EXPECT_LT(place("watch f"), place("begin p1"));
+}
+
+TEST_F(WhenClear, DoesNotLoadWhileSomebodyIsInAFunctionToBeQuiet) {
+  memory.next_occupants.assign(10'000, blocked());
+  const Report report = run({.quiesce = {"f"}});
+  EXPECT_EQ(report.outcome, Outcome::refused);
+  EXPECT_THAT(report.summary, HasSubstr("no clear instant in 60 s"));
+  EXPECT_FALSE(called(bench.guest, "load p1"));
+}
+
+TEST_F(WhenClear, WaitsForBothWhenBothAreAskedFor) {
+  memory.next_forecasts = {Forecast{}, blocked(), Forecast{}, Forecast{}};
+  memory.next_occupants = {Forecast{}, blocked(), Forecast{}};
+  EXPECT_EQ(run({.when_clear = milliseconds(1000), .quiesce = {"f"}}).outcome, Outcome::done);
+  EXPECT_TRUE(memory.next_forecasts.empty());
+  EXPECT_TRUE(memory.next_occupants.empty());
+}
+
+TEST_F(WhenClear, RefusesAFunctionThatCannotBeLocated) {
+  memory.next_located = fail(Outcome::refused, "--quiesce g: no such symbol");
+  EXPECT_EQ(run({.quiesce = {"g"}}).outcome, Outcome::refused);
+  EXPECT_THAT(bench.guest.calls, ElementsAre("observe"));
+}
+
+TEST_F(WhenClear, DoesNotQuiesceBlindly) {
+  bench.context.introspection = nullptr;
+  EXPECT_EQ(run({.quiesce = {"f"}}).outcome, Outcome::refused);
+  EXPECT_THAT(bench.guest.calls, ElementsAre("observe"));
+}
+
+TEST_F(WhenClear, SaysThatQuiesceComesTooLateForARunningTransition) {
+  bench.kernel.put(kPatch, true);
+  EXPECT_THAT(run({.quiesce = {"f"}}).findings, finding("quiesce-late"));
 }
 
 TEST_F(WhenClear, DoesNotLoadBlindly) {

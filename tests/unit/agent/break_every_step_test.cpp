@@ -13,7 +13,9 @@
 
 #include "tests/unit/agent/operation_bench.h"
 #include "vmm-agent/operation/apply.h"
+#include "vmm-agent/operation/force.h"
 #include "vmm-agent/operation/revert.h"
+#include "vmm-agent/operation/roll_forward.h"
 
 namespace vpatch {
 namespace {
@@ -46,6 +48,7 @@ struct Breakage {
   std::string name;
   std::function<void(OperationBench&, std::size_t)> arrange;  ///< breaks the call of that number
   bool dead = false;                                          ///< the agent never answers again
+  bool ends_transition = false;  ///< the one that runs ends, without anybody's doing
 
   friend void PrintTo(const Breakage& breakage, std::ostream* out) { *out << breakage.name; }
 };
@@ -84,7 +87,8 @@ std::vector<Breakage> breakages() {
       {"TransitionEndsBefore",
        [](OperationBench& bench, std::size_t k) {
          bench.guest.before({.first = k}, [&bench] { bench.kernel.end_transition(); });
-       }},
+       },
+       false, true},
   };
 }
 
@@ -109,6 +113,18 @@ Report revert_it(OperationBench& bench, OnStall on_stall = OnStall::revert) {
   return revert(bench.context, {.patch = "p1", .timeout = seconds(5), .on_stall = on_stall});
 }
 
+Report revert_to_it(OperationBench& bench) {
+  ModuleImage image = kPatch;
+  image.replace = true;
+  bench.guest.images["p1"] = image;
+  return revert_to(bench.context, file_of(image), {.timeout = seconds(5)});
+}
+
+Report force_it(OperationBench& bench) {
+  return force(bench.context, {.timeout = seconds(5),
+                               .confirm = [](const ForceQuestion&) { return Result<void>(); }});
+}
+
 std::vector<Scenario> scenarios() {
   const auto nothing = [](OperationBench&) {};
   const auto stalls = [](OperationBench& bench) { bench.kernel.patching.reset(); };
@@ -128,6 +144,16 @@ std::vector<Scenario> scenarios() {
       {"ApplyThatReplaces",
        with_old,
        [](OperationBench& bench) { return apply_it(bench, true); },
+       true,
+       {}},
+      {"RevertToACumulativePatch", with_old, revert_to_it, true, {}},
+      {"Force",
+       [](OperationBench& bench) {
+         bench.kernel.patching.reset();
+         bench.kernel.pending = {1, {{.tid = 7, .name = "dd"}}};
+         bench.kernel.put(kPatch, true);
+       },
+       force_it,
        true,
        {}},
       {"ApplyThatJoins",
@@ -254,9 +280,13 @@ std::string file_left(const Report& report, const OperationBench& bench, bool de
 }
 
 /// The guest that nobody worked on: its own transition may have gone on meanwhile.
-std::string picture_of_untouched(const Scenario& scenario, milliseconds elapsed) {
+std::string picture_of_untouched(const Scenario& scenario, milliseconds elapsed,
+                                 bool ends_transition) {
   OperationBench bench;
   scenario.prepare(bench);
+  if (ends_transition) {
+    bench.kernel.end_transition();
+  }
   bench.clock.advance(elapsed);
   return picture(bench.kernel);
 }
@@ -279,7 +309,7 @@ TEST_P(BreakEveryStep, LeavesATrueReport) {
     std::set<std::string> before = {picture(bench.kernel)};
     breakage.arrange(bench, k);
     const Report report = scenario.run(bench);
-    before.insert(picture_of_untouched(scenario, bench.clock.elapsed()));
+    before.insert(picture_of_untouched(scenario, bench.clock.elapsed(), breakage.ends_transition));
     const std::string story =
         fmt::format("call {} of {}: {}\n{}: {}\nguest:\n{}", k, count,
                     k <= bench.guest.calls.size() ? bench.guest.calls[k - 1] : "",

@@ -139,6 +139,22 @@ Result<ToolResult> FakeGuest::set_enabled(const std::string& patch, bool enabled
               });
 }
 
+Result<ToolResult> FakeGuest::force(const std::string& patch, const qmp::CallOptions& options) {
+  return call(Op::force, "force " + patch, options, [this, patch]() -> Result<ToolResult> {
+    const std::string* refusal = find(refusals_, Op::force);
+    return refusal != nullptr ? ToolResult{false, *refusal} : kernel_.write_force(patch);
+  });
+}
+
+Result<std::string> FakeGuest::installed_module(const std::string& module,
+                                                const qmp::CallOptions& options) {
+  return call(Op::installed_module, "installed_module " + module, options,
+              [this, module]() -> Result<std::string> {
+                const auto found = installed.find(module);
+                return found == installed.end() ? "" : found->second;
+              });
+}
+
 Result<std::string> FakeGuest::log_mark(const qmp::CallOptions& options) {
   return call(Op::log_mark, "log_mark", options,
               [this]() -> Result<std::string> { return kernel_.log.back(); });

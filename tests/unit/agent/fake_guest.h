@@ -26,6 +26,8 @@ enum class Op : std::uint8_t {
   load,
   unload,
   set_enabled,
+  force,
+  installed_module,
   log_mark,
   log_since
 };
@@ -61,12 +63,14 @@ class FakeGuest final : public Guest {
 
   FakeGuest(FakeClock& clock, FakeKernel& kernel) : clock_(clock), kernel_(kernel) {}
 
-  std::vector<std::string> calls;             ///< "observe", "load p1", ...
-  std::map<std::string, ModuleImage> images;  ///< what the delivered file of that name is
-  std::set<std::string> files;                ///< delivered and not removed
+  std::vector<std::string> calls;                ///< "observe", "load p1", ...
+  std::map<std::string, ModuleImage> images;     ///< what the delivered file of that name is
+  std::set<std::string> files;                   ///< delivered and not removed
+  std::map<std::string, std::string> installed;  ///< files of modules of its kernel
 
   void fail(When when, Fault fault = {}) { faults_.emplace_back(when, fault); }
-  /// The guest itself says no: a ToolResult that is not ok. For load, unload and set_enabled.
+  /// The guest itself says no: a ToolResult that is not ok. For load, unload, set_enabled and
+  /// force.
   void refuse(When when, std::string message) { refusals_.emplace_back(when, std::move(message)); }
   /// Acts just before the call, between its effect and its reply, or just after its reply.
   void before(When when, Action action) { before_.emplace_back(when, std::move(action)); }
@@ -85,6 +89,9 @@ class FakeGuest final : public Guest {
   Result<ToolResult> unload(const std::string& module, const qmp::CallOptions& options) override;
   Result<ToolResult> set_enabled(const std::string& patch, bool enabled,
                                  const qmp::CallOptions& options) override;
+  Result<ToolResult> force(const std::string& patch, const qmp::CallOptions& options) override;
+  Result<std::string> installed_module(const std::string& module,
+                                       const qmp::CallOptions& options) override;
   Result<std::string> log_mark(const qmp::CallOptions& options) override;
   Result<std::vector<std::string>> log_since(const std::string& mark,
                                              const qmp::CallOptions& options) override;

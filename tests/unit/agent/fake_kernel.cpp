@@ -65,7 +65,31 @@ ToolResult FakeKernel::write_enabled(const std::string& name, bool enabled) {
   return {true, ""};
 }
 
+ToolResult FakeKernel::write_force(const std::string& name) {
+  const auto patch = std::ranges::find(patches, name, &GuestPatch::name);
+  if (patch == patches.end()) {
+    return {false, "sh: cannot create /sys/kernel/livepatch: Directory nonexistent"};
+  }
+  if (!patch->transition) {
+    return {false, "sh: printf: I/O error"};  // EINVAL
+  }
+  print("livepatch: forcing remaining tasks to the patched state");
+  for (GuestPatch& one : patches) {
+    const bool removed =
+        patch->enabled ? patch->replace == true && one.name != name : one.name == name;
+    one.forced = one.forced || removed;
+  }
+  clock_.schedule(kForced, [this, number = ++transition_] {
+    if (number == transition_) {
+      end_transition();
+    }
+  });
+  return {true, ""};
+}
+
 void FakeKernel::start_transition(GuestPatch& patch, bool enabled) {
+  print(fmt::format("livepatch: '{}': starting {} transition", patch.name,
+                    enabled ? "patching" : "unpatching"));
   patch.enabled = enabled;
   patch.transition = true;
   if (const auto& duration = enabled ? patching : unpatching; duration) {
@@ -109,9 +133,11 @@ void FakeKernel::end_transition() {
 }
 
 void FakeKernel::leave(const std::string& name) {
+  const GuestPatch* const leaving = find(name);
+  const bool kept = leaving != nullptr && leaving->forced;
   std::erase_if(patches, [&name](const GuestPatch& patch) { return patch.name == name; });
-  clock_.schedule(reference_linger, [this, name] {
-    if (const auto module = modules.find(name); module != modules.end()) {
+  clock_.schedule(reference_linger, [this, name, kept] {
+    if (const auto module = modules.find(name); module != modules.end() && !kept) {
       module->second.references = 0;
     }
   });

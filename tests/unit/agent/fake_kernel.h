@@ -37,6 +37,8 @@ class FakeKernel {
  public:
   using milliseconds = std::chrono::milliseconds;
 
+  static constexpr milliseconds kForced{500};
+
   explicit FakeKernel(FakeClock& clock) : clock_(clock) {}
 
   std::optional<milliseconds> patching{300};  ///< how long a transition takes; unset: it never ends
@@ -61,6 +63,9 @@ class FakeKernel {
   ToolResult write_enabled(const std::string& name, bool enabled);
   /// Begins anew, with nothing loaded.
   void reboot();
+  /// All tasks count as moved: the transition ends within kForced, and the modules of the patches
+  /// that it removes are never let go of.
+  ToolResult write_force(const std::string& name);
   /// Ends the transition that runs, if one does.
   void end_transition();
   void print(const std::string& text);

@@ -105,5 +105,40 @@ TEST(Options, RefuseWhatDoesNotGoTogether) {
   }
 }
 
+TEST(Options, TakeFunctionsToQuiesceAsOneWord) {
+  const Options options =
+      parse({"apply", "--quiesce", "foo,mod:bar", "fix.ko", "--domain", "web01", "--quiesce=baz"});
+  EXPECT_EQ(options.file, "fix.ko");
+  EXPECT_THAT(options.apply.quiesce, testing::ElementsAre("foo", "mod:bar", "baz"));
+}
+
+TEST(Options, GoBackInOneOfThreeWays) {
+  EXPECT_EQ(parse({"revert", "p1", "-d", "web01"}).revert.patch, "p1");
+  EXPECT_EQ(parse({"revert", "--to", "old.ko", "-d", "web01"}).revert_to, "old.ko");
+  const Options nop = parse({"revert", "--replace-with-nop", "--nop", "nop.ko", "-d", "web01"});
+  EXPECT_TRUE(nop.replace_with_nop);
+  EXPECT_EQ(nop.nop, "nop.ko");
+}
+
+TEST(Options, RefuseTwoWaysBackAtOnce) {
+  for (const std::vector<std::string>& wrong : {std::vector<std::string>{"p1", "--to", "old.ko"},
+                                                {"p1", "--replace-with-nop"},
+                                                {"--to", "old.ko", "--replace-with-nop"},
+                                                {"--nop", "nop.ko"}}) {
+    std::vector<std::string> words = {"revert", "-d", "web01"};
+    words.insert(words.end(), wrong.begin(), wrong.end());
+    testing::internal::CaptureStderr();
+    EXPECT_EQ(parse(words).exit_code, 2) << testing::PrintToString(wrong);
+    testing::internal::GetCapturedStderr();
+  }
+}
+
+TEST(Options, TakeTheConfirmationOfAForce) {
+  const Options options = parse({"force", "-d", "web01", "p1", "--yes-i-want-to-force", "web01"});
+  EXPECT_EQ(options.verb, Verb::force);
+  EXPECT_EQ(options.force.patch, "p1");
+  EXPECT_EQ(options.force_confirmation, "web01");
+}
+
 }  // namespace
 }  // namespace vpatch
