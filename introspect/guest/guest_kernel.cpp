@@ -92,7 +92,8 @@ Result<void> GuestKernel::probe() {
   layouts_ = std::make_unique<const KernelLayouts>(KernelLayouts{
       *std::move(cpus), *std::move(tasks), *std::move(modules),
       HealthLayout::probe(*names_, *names_), LivepatchLayout::probe(*names_, *names_),
-      LogLayout::probe(*names_, *names_), OrcFormat::probe(*names_), probe_unwind(*names_)});
+      LogLayout::probe(*names_, *names_), OrcFormat::probe(*names_), probe_unwind(*names_),
+      KprobeLayout::probe(*names_, *names_), FtraceLayout::probe(*names_, *names_)});
   return {};
 }
 

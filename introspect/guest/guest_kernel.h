@@ -9,8 +9,10 @@
 #include "introspect/boot/boot_evidence.h"
 #include "introspect/guest/boot_facts.h"
 #include "introspect/kernel/cpus.h"
+#include "introspect/kernel/ftrace.h"
 #include "introspect/kernel/health.h"
 #include "introspect/kernel/kernel_log.h"
+#include "introspect/kernel/kprobes.h"
 #include "introspect/kernel/livepatch.h"
 #include "introspect/kernel/modules.h"
 #include "introspect/kernel/tasks.h"
@@ -31,6 +33,8 @@ struct KernelLayouts {
   Result<LogLayout> log;
   Result<OrcFormat> orc;
   Result<UnwindLayout> unwind;
+  Result<KprobeLayout> kprobes;
+  Result<FtraceLayout> ftrace;
 };
 
 /// One boot of a guest's kernel, explained from its memory alone:

@@ -99,12 +99,22 @@ std::optional<Place> Symbolizer::place(const Frame& frame) const {
 
 Result<std::vector<Symbol>> Symbolizer::named(std::string_view object,
                                               std::string_view name) const {
+  constexpr std::size_t kMost = 64;
+  auto symbols = all_named(object, std::span(&name, 1), kMost);
+  if (!symbols) {
+    return std::unexpected(std::move(symbols).error());
+  }
+  return std::move(symbols->front());
+}
+
+Result<std::vector<std::vector<Symbol>>> Symbolizer::all_named(
+    std::string_view object, std::span<const std::string_view> names, std::size_t max) const {
   if (object == "vmlinux") {
     const auto& core = kallsyms();
     if (!core) {
       return std::unexpected(core.error());
     }
-    return core->get().named(name);
+    return core->get().all_named(names, max);
   }
   const auto found = std::ranges::find(modules_, object, &Module::name);
   if (found == modules_.end()) {
@@ -115,7 +125,12 @@ Result<std::vector<Symbol>> Symbolizer::named(std::string_view object,
   if (symbols == nullptr) {
     return std::unexpected(module_symbols_[index]->error());
   }
-  return symbols->named(name);
+  std::vector<std::vector<Symbol>> result;
+  result.reserve(names.size());
+  for (const std::string_view name : names) {
+    result.push_back(symbols->named(name, max));
+  }
+  return result;
 }
 
 }  // namespace vpatch::introspect

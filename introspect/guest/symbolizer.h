@@ -47,6 +47,10 @@ class Symbolizer {
   /// All symbols of that name in `object` ("vmlinux" or a module), in the order of livepatch's
   /// sympos. Errc::not_found when the module is not loaded.
   Result<std::vector<Symbol>> named(std::string_view object, std::string_view name) const;
+  /// The same for each of `names`, at most `max` symbols of each; quicker than one by one.
+  Result<std::vector<std::vector<Symbol>>> all_named(std::string_view object,
+                                                     std::span<const std::string_view> names,
+                                                     std::size_t max) const;
 
   std::span<const Module> modules() const { return modules_; }
 

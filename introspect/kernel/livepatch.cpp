@@ -89,6 +89,13 @@ class Reader {
       return unreadable("a livepatch's name", name.error());
     }
     patch.name = *std::move(name);
+    if (layout_->patch_states) {
+      auto states = read_states(fields.pointer(*layout_->patch_states));
+      if (!states) {
+        return std::unexpected(std::move(states).error());
+      }
+      patch.states = *std::move(states);
+    }
     const auto objects =
         read_list(*memory_, member_at(entry.address(), layout_->patch_obj_list),
                   {layout_->object_node, layout_->object_size, kMaxPatchedObjects});
@@ -105,11 +112,43 @@ class Reader {
     return patch;
   }
 
+  /// An array that ends with the id 0.
+  Result<std::vector<KlpState>> read_states(GuestVirtAddr array) const {
+    std::vector<KlpState> states;
+    if (array == GuestVirtAddr()) {
+      return states;
+    }
+    for (;;) {
+      const auto entry = StructCopy::read(
+          *memory_, member_at(array, states.size() * layout_->state_size), layout_->state_size);
+      if (!entry) {
+        return unreadable("a livepatch's states", entry.error());
+      }
+      const KlpState state{.id = entry->fields().get<std::uint64_t>(layout_->state_id),
+                           .version = entry->fields().get<std::uint32_t>(layout_->state_version)};
+      if (state.id == 0) {
+        return states;
+      }
+      if (states.size() == kMaxKlpStates) {
+        return fail(Errc::corrupt,
+                    fmt::format("a livepatch would have more than {} states", kMaxKlpStates));
+      }
+      states.push_back(state);
+    }
+  }
+
   Result<PatchedObject> read_object(const StructCopy& entry) {
     const FieldView fields = entry.fields();
     PatchedObject object;
     object.name = "vmlinux";
     object.patched = fields.flag(layout_->object_patched);
+    const auto set = [&](std::uint64_t offset) {
+      return fields.pointer(offset) != GuestVirtAddr();
+    };
+    object.callbacks = {.pre_patch = set(layout_->object_pre_patch),
+                        .post_patch = set(layout_->object_post_patch),
+                        .pre_unpatch = set(layout_->object_pre_unpatch),
+                        .post_unpatch = set(layout_->object_post_unpatch)};
     if (const auto address = fields.pointer(layout_->object_name); address != GuestVirtAddr()) {
       auto name = read_text(*memory_, address, kMaxName);
       if (!name) {
@@ -209,10 +248,20 @@ void probe_structs(LayoutProbe& probe, LivepatchLayout& layout) {
   layout.patch_forced = probe.offset("klp_patch", "forced");
   layout.patch_replace = probe.offset("klp_patch", "replace");
   layout.patch_size = probe.size_of("klp_patch");
+  layout.patch_states = probe.optional_offset("klp_patch", "states");
+  if (layout.patch_states) {
+    layout.state_id = probe.offset("klp_state", "id");
+    layout.state_version = probe.offset("klp_state", "version");
+    layout.state_size = probe.size_of("klp_state");
+  }
   layout.object_name = probe.offset("klp_object", "name");
   layout.object_func_list = probe.offset("klp_object", "func_list");
   layout.object_node = probe.offset("klp_object", "node");
   layout.object_patched = probe.offset("klp_object", "patched");
+  layout.object_pre_patch = probe.offset("klp_object", "callbacks.pre_patch");
+  layout.object_post_patch = probe.offset("klp_object", "callbacks.post_patch");
+  layout.object_pre_unpatch = probe.offset("klp_object", "callbacks.pre_unpatch");
+  layout.object_post_unpatch = probe.offset("klp_object", "callbacks.post_unpatch");
   layout.object_size = probe.size_of("klp_object");
   layout.func_old_name = probe.offset("klp_func", "old_name");
   layout.func_new_func = probe.offset("klp_func", "new_func");

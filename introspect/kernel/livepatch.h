@@ -19,6 +19,7 @@ inline constexpr std::size_t kMaxPatchedObjects = 4096;     ///< of one patch
 inline constexpr std::size_t kMaxPatchedFunctions = 16384;  ///< of one object
 inline constexpr std::size_t kMaxFuncStack = 256;
 inline constexpr std::size_t kMaxFuncsInAll = 65536;  ///< of all patches together
+inline constexpr std::size_t kMaxKlpStates = 4096;    ///< of one patch
 
 /// One function of a livepatch (struct klp_func).
 struct PatchedFunction {
@@ -33,10 +34,27 @@ struct PatchedFunction {
   bool nop = false;
 };
 
+/// Which callbacks of an object are set (struct klp_callbacks).
+struct KlpCallbacks {
+  bool pre_patch = false, post_patch = false, pre_unpatch = false, post_unpatch = false;
+
+  bool any() const { return pre_patch || post_patch || pre_unpatch || post_unpatch; }
+  friend bool operator==(const KlpCallbacks&, const KlpCallbacks&) = default;
+};
+
+/// What a livepatch says of a system state that it changes (struct klp_state).
+struct KlpState {
+  std::uint64_t id = 0;
+  std::uint32_t version = 0;
+
+  friend bool operator==(const KlpState&, const KlpState&) = default;
+};
+
 /// One object (struct klp_object): the kernel itself, or a module.
 struct PatchedObject {
   std::string name;      ///< of the module; "vmlinux" for the kernel
   bool patched = false;  ///< false while the module is not loaded
+  KlpCallbacks callbacks;
   std::vector<PatchedFunction> functions;
 };
 
@@ -48,6 +66,7 @@ struct LivePatch {
   bool enabled = false;
   bool forced = false;
   bool replace = false;
+  std::vector<KlpState> states;  ///< empty also in a kernel without them (before 5.5)
   std::vector<PatchedObject> objects;
 };
 
@@ -82,8 +101,12 @@ struct LivepatchLayout {
   std::uint64_t mutex_owner = 0;
   std::uint64_t patch_mod = 0, patch_list = 0, patch_obj_list = 0, patch_enabled = 0,
                 patch_forced = 0, patch_replace = 0, patch_size = 0;
+  std::optional<std::uint64_t> patch_states;
+  std::uint64_t state_id = 0, state_version = 0, state_size = 0;  ///< where there are states
   std::uint64_t object_name = 0, object_func_list = 0, object_node = 0, object_patched = 0,
                 object_size = 0;
+  std::uint64_t object_pre_patch = 0, object_post_patch = 0, object_pre_unpatch = 0,
+                object_post_unpatch = 0;
   std::uint64_t func_old_name = 0, func_new_func = 0, func_old_sympos = 0, func_old_func = 0,
                 func_old_size = 0, func_new_size = 0, func_node = 0, func_stack_node = 0,
                 func_patched = 0, func_transition = 0, func_nop = 0, func_size = 0;

@@ -79,17 +79,35 @@ std::vector<std::optional<std::size_t>> Kallsyms::first_of(
 }
 
 std::vector<Symbol> Kallsyms::named(std::string_view name, std::size_t max) const {
-  std::vector<Symbol> symbols;
+  return std::move(all_named(std::span(&name, 1), max).front());
+}
+
+std::vector<std::vector<Symbol>> Kallsyms::all_named(std::span<const std::string_view> names,
+                                                     std::size_t max) const {
+  Wanted wanted;
+  std::unordered_map<std::string_view, std::vector<Symbol>> found;
+  for (const std::string_view name : names) {
+    if (!name.empty()) {
+      wanted.add(name);
+      found.emplace(name, std::vector<Symbol>());
+    }
+  }
   std::string text;
-  for (std::size_t index = 0; index < size() && symbols.size() < max && !name.empty(); ++index) {
+  for (std::size_t index = 0; index < name_offsets_.size(); ++index) {
     const Shape seen = shape(index);
-    if (seen.length != name.size() || seen.first != name.front()) {
+    if (!wanted.maybe(seen.length, seen.first)) {
       continue;
     }
     decode(index, text);
-    if (std::string_view(text).substr(1) == name) {
-      symbols.push_back(symbol(index));
+    const auto entry = found.find(std::string_view(text).substr(1));
+    if (entry != found.end() && entry->second.size() < max) {
+      entry->second.push_back(symbol(index));
     }
+  }
+  std::vector<std::vector<Symbol>> symbols;
+  symbols.reserve(names.size());
+  for (const std::string_view name : names) {
+    symbols.push_back(name.empty() ? std::vector<Symbol>() : found.find(name)->second);
   }
   return symbols;
 }

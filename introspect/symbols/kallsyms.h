@@ -37,6 +37,9 @@ class Kallsyms final : public SymbolAddresses {
 
   /// Every symbol of that name, in the order of livepatch's sympos; at most `max`.
   std::vector<Symbol> named(std::string_view name, std::size_t max = 64) const;
+  /// The same for each of `names`, in one pass over all.
+  std::vector<std::vector<Symbol>> all_named(std::span<const std::string_view> names,
+                                             std::size_t max = 64) const;
 
   /// The symbol that covers `address` as the kernel would print it: the first of several at the
   /// same address, its size up to the next higher one. Code is always known, data with

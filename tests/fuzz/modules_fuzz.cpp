@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Lists of the kernel: its modules with their type information, and its livepatches.
+// Lists of the kernel: its modules with their type information, its livepatches, its kprobes.
 #include "introspect/guest/blockers.h"
+#include "introspect/kernel/kprobes.h"
 #include "introspect/kernel/livepatch.h"
 #include "introspect/kernel/modules.h"
 #include "introspect/symbols/module_btf.h"
@@ -58,7 +59,10 @@ introspect::LivepatchLayout livepatch_layout() {
   layout.patch_enabled = 40;
   layout.patch_forced = 41;
   layout.patch_replace = 42;
-  layout.patch_size = 48;
+  layout.patch_size = 64;
+  layout.patch_states = 48;
+  layout.state_version = 8;
+  layout.state_size = 24;
   layout.object_func_list = 8;
   layout.object_node = 24;
   layout.object_patched = 40;
@@ -133,11 +137,38 @@ void look_at_livepatch(const FuzzMemory& memory) {
   }
 }
 
+void look_at_kprobes(const FuzzMemory& memory) {
+  const introspect::KprobeLayout layout{.table = GuestVirtAddr(kBase),
+                                        .hlist = 0,
+                                        .address = 16,
+                                        .post_handler = 24,
+                                        .flags = 32,
+                                        .size = 40};
+  static_cast<void>(introspect::read_kprobes(memory, layout));
+}
+
 void fuzz_one(std::span<const std::byte> bytes) {
   Input input(bytes);
-  const bool livepatch = input.take<std::uint8_t>() % 2 == 0;
+  const auto what = input.take<std::uint8_t>() % 3;
   const FuzzMemory memory(kHeap, input);
-  livepatch ? look_at_livepatch(memory) : look_at_modules(memory);
+  if (what == 0) {
+    look_at_livepatch(memory);
+  } else if (what == 1) {
+    look_at_modules(memory);
+  } else {
+    look_at_kprobes(memory);
+  }
+}
+
+Bytes kprobes_seed() {
+  SparseVirtualMemory memory;
+  const std::uint64_t probe = kBase + 0x400;
+  memory.put(GuestVirtAddr(kBase + 8), probe);
+  memory.put(GuestVirtAddr(probe), std::array<std::uint64_t, 5>{0, kBase + 8, kBase, kBase, 8});
+  Output output;
+  output.put<std::uint8_t>(2);
+  put_memory(output, kHeap, memory);
+  return output.take();
 }
 
 Bytes modules_seed() {
@@ -207,6 +238,8 @@ Bytes livepatch_seed(bool transition) {
   memory.put(GuestVirtAddr(function + layout.func_transition), std::uint8_t{transition});
   memory.put(GuestVirtAddr(object + layout.object_patched), std::uint8_t{1});
   memory.put(GuestVirtAddr(patch + layout.patch_enabled), std::uint8_t{1});
+  memory.put(GuestVirtAddr(patch + 48), kBase + 0x800);
+  memory.put(GuestVirtAddr(kBase + 0x800), std::array<std::uint64_t, 3>{7, 1, 0});
   memory.put(GuestVirtAddr(kTransition), transition ? patch : std::uint64_t{0});
   memory.put(GuestVirtAddr(kTarget), std::int32_t{transition ? 1 : -1});
   Output output;
@@ -218,7 +251,7 @@ Bytes livepatch_seed(bool transition) {
 }  // namespace
 
 std::vector<Bytes> seeds() {
-  return {modules_seed(), livepatch_seed(false), livepatch_seed(true)};
+  return {modules_seed(), livepatch_seed(false), livepatch_seed(true), kprobes_seed()};
 }
 
 }  // namespace vpatch::fuzz

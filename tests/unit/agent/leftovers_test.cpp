@@ -34,7 +34,8 @@ class LeftoversTest : public testing::Test {
     function.old_func = kFunction;
     introspect::LivePatch patch;
     patch.name = name;
-    patch.objects.push_back({"vmlinux", true, {function}});
+    patch.objects.push_back(
+        {.name = "vmlinux", .patched = true, .callbacks = {}, .functions = {function}});
     state.livepatch.patches.push_back(patch);
   }
 
@@ -110,8 +111,10 @@ TEST(ChangedFunctions, AreNamedOnceAndOnlyWhereTheyAreInMemory) {
   for (const char* name : {"p1", "p2"}) {
     introspect::LivePatch patch;
     patch.name = name;
-    patch.objects.push_back({"vmlinux", true, {function}});
-    patch.objects.push_back({"ext4", false, {absent}});
+    patch.objects.push_back(
+        {.name = "vmlinux", .patched = true, .callbacks = {}, .functions = {function}});
+    patch.objects.push_back(
+        {.name = "ext4", .patched = false, .callbacks = {}, .functions = {absent}});
     state.patches.push_back(patch);
   }
   const auto changed = changed_functions(state);

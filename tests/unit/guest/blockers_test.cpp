@@ -38,7 +38,8 @@ LivePatch patch(std::string name, std::uint64_t entry, GuestVirtAddr new_func) {
   LivePatch result;
   result.name = std::move(name);
   result.enabled = true;
-  result.objects.push_back({"vmlinux", true, {function}});
+  result.objects.push_back(
+      {.name = "vmlinux", .patched = true, .callbacks = {}, .functions = {function}});
   return result;
 }
 

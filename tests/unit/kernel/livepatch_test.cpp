@@ -23,6 +23,7 @@ constexpr std::uint64_t kNewKernel = 0x21000;                        //
 constexpr std::uint64_t kOldFunc = 0x13000, kNewFunc = 0x23000;      // struct klp_func
 constexpr std::uint64_t kModuleFunc = 0x14000;                       //
 constexpr std::uint64_t kOps = 0x30000;                              // struct klp_ops
+constexpr std::uint64_t kStates = 0x40000;                           // struct klp_state[]
 constexpr std::uint64_t kPatches = 0x1000, kOpsHead = 0x1010, kTransition = 0x1020,
                         kTarget = 0x1028, kMutex = 0x1030, kSignals = 0x1038;
 
@@ -41,10 +42,18 @@ LivepatchLayout make_layout() {
   layout.patch_forced = 129;
   layout.patch_replace = 24;
   layout.patch_size = 200;
+  layout.patch_states = 16;
+  layout.state_id = 0;
+  layout.state_version = 8;
+  layout.state_size = 24;
   layout.object_name = 0;
   layout.object_func_list = 120;
   layout.object_node = 136;
   layout.object_patched = 161;
+  layout.object_pre_patch = 16;
+  layout.object_post_patch = 24;
+  layout.object_pre_unpatch = 32;
+  layout.object_post_unpatch = 40;
   layout.object_size = 168;
   layout.func_old_name = 0;
   layout.func_new_func = 8;
@@ -157,6 +166,45 @@ TEST_F(LivepatchTest, TellsEveryFieldOfAFunction) {
   EXPECT_EQ(function.new_size, 0x1fU);
   EXPECT_TRUE(function.patched && function.transition);
   EXPECT_FALSE(function.nop);
+}
+
+TEST_F(LivepatchTest, ReadsStatesUpToTheEmptyOne) {
+  memory.put(GuestVirtAddr(kNew + 16), kStates);
+  memory.write(GuestVirtAddr(kStates), std::vector<std::byte>(72));
+  memory.put(GuestVirtAddr(kStates), std::uint64_t{7});
+  memory.put(GuestVirtAddr(kStates + 8), std::uint32_t{2});
+  memory.put(GuestVirtAddr(kStates + 24), std::uint64_t{9});
+  const auto state = read_livepatch(memory, layout);
+  ASSERT_TRUE(state.has_value()) << state.error().what;
+  EXPECT_THAT(state->patches[0].states, IsEmpty());
+  EXPECT_THAT(state->patches[1].states,
+              ElementsAre(KlpState{.id = 7, .version = 2}, KlpState{.id = 9, .version = 0}));
+}
+
+TEST_F(LivepatchTest, RefusesStatesWithoutEnd) {
+  memory.put(GuestVirtAddr(kNew + 16), kStates);
+  memory.write(GuestVirtAddr(kStates),
+               std::vector<std::byte>((kMaxKlpStates + 1) * 24, std::byte{1}));
+  const auto state = read_livepatch(memory, layout);
+  ASSERT_FALSE(state.has_value());
+  EXPECT_EQ(state.error().code, Errc::corrupt);
+}
+
+TEST_F(LivepatchTest, FailsAsTornWhereStatesCannotBeRead) {
+  memory.put(GuestVirtAddr(kNew + 16), std::uint64_t{0x999000});
+  const auto state = read_livepatch(memory, layout);
+  ASSERT_FALSE(state.has_value());
+  EXPECT_EQ(state.error().code, Errc::torn);
+}
+
+TEST_F(LivepatchTest, TellsWhichCallbacksAreSet) {
+  memory.put(GuestVirtAddr(kOldModule + 16), std::uint64_t{0xd000});
+  memory.put(GuestVirtAddr(kOldModule + 40), std::uint64_t{0xd100});
+  const auto state = read_livepatch(memory, layout);
+  ASSERT_TRUE(state.has_value()) << state.error().what;
+  EXPECT_FALSE(state->patches[0].objects[0].callbacks.any());
+  EXPECT_EQ(state->patches[0].objects[1].callbacks,
+            (KlpCallbacks{.pre_patch = true, .post_unpatch = true}));
 }
 
 TEST_F(LivepatchTest, KnowsWhichReplacementIsInForce) {
