@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A livepatch file of any bytes. Seeds: real modules of the guest images.
+// A livepatch file of any bytes, and its signature. Seeds: real modules of the guest images.
 #include "tests/fuzz/fuzz_input.h"
 #include "vmm-agent/patch/livepatch_file.h"
+#include "vmm-agent/patch/signature_check.h"
 
 /// `./dev fuzz` adds real modules.
 std::vector<vpatch::fuzz::Bytes> vpatch::fuzz::seeds() {
@@ -13,6 +14,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (size > 0) {
     std::memcpy(bytes.data(), data, size);
   }
+  static const vpatch::Certificates none;
+  static_cast<void>(vpatch::check_signature(bytes, none));
   static_cast<void>(vpatch::parse_livepatch(std::move(bytes), "fuzz.ko"));
   return 0;
 }

@@ -85,11 +85,16 @@ bool blocking(GuestView& view) {
   return MemoryIntrospection(view).forecast(patch, {}).has_value();
 }
 
+bool facts(GuestView& view) {
+  const LivepatchFile patch = sample_patch(true);
+  const GuestFacts facts = MemoryIntrospection(view).facts(patch, {});
+  return facts.patches && facts.symbols && facts.probes && facts.ftrace;
+}
+
 bool problems(GuestView& view) {
-  const LivepatchFile patch = sample_patch(false);
   MemoryIntrospection introspection(view);
   const auto mark = introspection.mark({});
-  return mark && introspection.problems(patch, *mark, {});
+  return mark && introspection.problems("vpatch_demo_v1", *mark, {});
 }
 
 bool all_stacks(GuestView& view) {
@@ -108,6 +113,7 @@ std::vector<Look> all_looks() {
           {"live stacks", live_stacks},
           {"blockers", blocking<false>},
           {"more blockers", blocking<true>, true},
+          {"facts", facts, true},
           {"problems", problems},
           {"log", log_text},
           {"module types", module_types}};

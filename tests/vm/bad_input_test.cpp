@@ -98,13 +98,13 @@ TEST(BadInput, FileCutAtAnyByteIsRefused) {
   }
 }
 
-TEST(BadInput, LoadThatTheKernelRefusesShowsTheKernelsReason) {
+TEST(BadInput, FunctionThatTheGuestLacksIsRefusedBeforeTheLoad) {
   TestVm& vm = shared_vm();
   const std::string before = vm.fingerprint();
   const ProcessResult result = vm.vpatch("apply", {module_path("vpatch_refused")});
-  EXPECT_EQ(result.exit_code, 7) << result;
-  EXPECT_THAT(result.err, HasSubstr("the kernel refused the module"));
-  EXPECT_THAT(result.err, HasSubstr("vpatch_no_such_function"));
+  EXPECT_EQ(result.exit_code, 3) << result;
+  EXPECT_THAT(result.err, HasSubstr("vpatch_no_such_function is not in the guest"));
+  EXPECT_THAT(result.err, HasSubstr("[symbol-missing, R20]"));
   EXPECT_EQ(vm.fingerprint(), before);
 }
 

@@ -51,7 +51,7 @@ json::value to_json(const std::optional<PatchContents>& contents) {
   for (const PatchState& state : contents->states) {
     states.push_back(json::object{{"id", state.id}, {"version", state.version}});
   }
-  return json::object{{"replace", contents->replace},
+  return json::object{{"replace", or_null(contents->replace)},
                       {"objects", std::move(objects)},
                       {"states", std::move(states)}};
 }
@@ -150,18 +150,20 @@ json::object to_json(const GuestPatch& patch, std::size_t order, std::string_vie
 
 }  // namespace
 
-json::object to_json(const Finding& finding) {
-  return {{"severity", to_string(finding.severity)},
-          {"id", finding.id},
-          {"text", finding.text},
-          {"hint", finding.hint}};
-}
-
 json::object to_json(const SwitchOutcome& outcome, const std::string& patch) {
   return {{"patch", patch},
           {"pause_us", outcome.pause.value_or(std::chrono::microseconds(0)).count()},
           {"switched", switched_tasks(outcome.switched)},
           {"refused", strings(outcome.refused)}};
+}
+
+json::object to_json(const Finding& finding) {
+  return {{"severity", to_string(finding.severity)},
+          {"id", finding.id},
+          {"row", finding.row},
+          {"text", finding.text},
+          {"hint", finding.hint},
+          {"overridden_by", finding.overridden_by}};
 }
 
 json::object to_json(const PendingTasks& pending) {
@@ -178,7 +180,12 @@ json::object to_json(const PendingTasks& pending) {
   return {{"count", pending.count}, {"tasks", std::move(tasks)}};
 }
 
-json::object to_json(const LivepatchFile& file) {
+json::object to_json(const LivepatchFile& file, const SignatureCheck& signature) {
+  json::array symbols;
+  for (const NeededSymbol& symbol : file.symbols) {
+    symbols.push_back(json::object{
+        {"object", symbol.object}, {"name", symbol.name}, {"position", symbol.position}});
+  }
   return {{"schema", kSchema},
           {"verb", "inspect"},
           {"name", file.name},
@@ -191,6 +198,10 @@ json::object to_json(const LivepatchFile& file) {
           {"sha256", file.sha256},
           {"size", file.bytes.size()},
           {"signed", file.is_signed},
+          {"signature", json::object{{"id", finding_id(signature.state)},
+                                     {"signer", signature.signer},
+                                     {"text", signature.detail}}},
+          {"symbols", std::move(symbols)},
           {"depends", strings(file.depends)},
           {"contents", to_json(file.contents)},
           {"contents_unknown", file.contents_unknown}};
@@ -306,12 +317,17 @@ json::object to_json(const Report& report, const std::string& verb, const std::s
 }
 
 json::object to_json(const Error& error, const std::string& verb) {
+  json::array findings;
+  if (!error.id.empty()) {
+    findings.push_back(to_json(Finding{Severity::error, error.id, error.what, error.hint}));
+  }
   return {{"schema", kSchema},
           {"verb", verb},
           {"outcome", to_string(error.outcome)},
           {"exit_code", static_cast<int>(error.outcome)},
           {"summary", error.what},
-          {"hint", error.hint}};
+          {"hint", error.hint},
+          {"findings", std::move(findings)}};
 }
 
 }  // namespace vpatch

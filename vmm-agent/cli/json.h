@@ -20,7 +20,7 @@ namespace vpatch {
 boost::json::object to_json(const Finding& finding);
 boost::json::object to_json(const PendingTasks& pending);
 boost::json::object to_json(const SwitchOutcome& outcome, const std::string& patch);
-boost::json::object to_json(const LivepatchFile& file);
+boost::json::object to_json(const LivepatchFile& file, const SignatureCheck& signature);
 boost::json::object to_json(const Status& status, const std::string& domain);
 boost::json::object to_json(const StacksReport& report, const std::string& domain);
 boost::json::object to_json(const introspect::KernelLog& log, const std::string& domain);

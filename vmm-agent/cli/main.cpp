@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <exception>
 #include <filesystem>
+#include <iterator>
 #include <memory>
 #include <string_view>
 
@@ -33,6 +34,8 @@
 #include "vmm-agent/operation/roll_forward.h"
 #include "vmm-agent/operation/settle.h"
 #include "vmm-agent/operation/task_stacks.h"
+#include "vmm-agent/patch/signature_check.h"
+#include "vmm-agent/patch/signature_policy.h"
 
 namespace vpatch {
 namespace {
@@ -162,12 +165,32 @@ class Program {
     if (!file) {
       return print_error(file.error(), "inspect");
     }
-    if (options_.json) {
-      print_json(to_json(*file));
-    } else {
-      write_text(stdout, render(*file));
+    PreflightOptions rules;
+    if (auto judged = judge_signature(*file, rules); !judged) {
+      return print_error(judged.error(), "inspect");
     }
-    return Outcome::done;
+    const SignatureCheck& signature = *rules.signature;
+    print(to_json(*file, signature), render(*file, signature));
+    const bool refused = rules.require_signed && signature.state != SignatureState::good;
+    return refused ? Outcome::refused : Outcome::done;
+  }
+
+  /// What the policy file and the command line ask of the file's signature, and what it is.
+  Result<void> judge_signature(const LivepatchFile& file, PreflightOptions& rules) const {
+    auto policy = find_signature_policy(options_.signature.policy);
+    if (!policy) {
+      return std::unexpected(std::move(policy.error()));
+    }
+    rules.require_signed = policy->require_signed || options_.signature.required;
+    std::ranges::copy(options_.signature.certificates, std::back_inserter(policy->certificates));
+    Certificates trusted;
+    for (const std::filesystem::path& path : policy->certificates) {
+      if (auto added = trusted.add(path); !added) {
+        return added;
+      }
+    }
+    rules.signature = check_signature(file.bytes, trusted);
+    return {};
   }
 
   /// Attaches, takes the domain's lock and runs `operation(context)`, with an entry in the journal
@@ -234,12 +257,15 @@ class Program {
     if (!file) {
       return print_error(file.error(), "apply");
     }
+    ApplyOptions how = options_.apply;
+    if (auto judged = judge_signature(*file, how.preflight); !judged) {
+      return print_error(judged.error(), "apply");
+    }
     return change(
         entry_of("apply", *file), "apply " + file->name,
         [&](Context& environment) {
-          return options_.persist
-                     ? apply_and_watch(environment, *file, options_.apply, options_.settle)
-                     : apply(environment, *file, options_.apply);
+          return options_.persist ? apply_and_watch(environment, *file, how, options_.settle)
+                                  : apply(environment, *file, how);
         },
         [&](Recorder& recorder, const Domain& domain, const Report& report) {
           if (options_.persist) {
@@ -341,9 +367,12 @@ class Program {
                             environment.domain);
       }
     }
+    ApplyOptions how = options_.apply;
+    if (auto judged = judge_signature(file, how.preflight); !judged) {
+      return print_error(judged.error(), "ensure");
+    }
     return change(entry_of("ensure", file), "ensure " + file.name, [&](Context& environment) {
-      return ensure(environment, file, last,
-                    {options_.apply, options_.settle, options_.retry_failed});
+      return ensure(environment, file, last, {how, options_.settle, options_.retry_failed});
     });
   }
 
@@ -354,11 +383,17 @@ class Program {
     return shown ? *shown : print_error(shown.error(), "history");
   }
 
-  /// --to and --replace-with-nop are applies, with the options of revert.
-  ApplyOptions roll_forward_options() const {
+  /// --to and --replace-with-nop are applies, with the options of revert. Of a file that lies in
+  /// the guest the signature is not judged.
+  Result<ApplyOptions> roll_forward_options(const LivepatchFile* file) const {
     ApplyOptions how = options_.apply;
     how.timeout = options_.revert.timeout;
     how.on_stall = options_.revert.on_stall;
+    if (file != nullptr) {
+      if (auto judged = judge_signature(*file, how.preflight); !judged) {
+        return std::unexpected(std::move(judged.error()));
+      }
+    }
     return how;
   }
 
@@ -367,13 +402,12 @@ class Program {
     if (!file) {
       return print_error(file.error(), "revert");
     }
-    return change({.verb = "revert",
-                   .patch = file->name,
-                   .file_sha256 = file->sha256,
-                   .patch_build_id = file->build_id},
-                  "revert to " + file->name, [&](Context& environment) {
-                    return revert_to(environment, *file, roll_forward_options());
-                  });
+    const auto how = roll_forward_options(&*file);
+    if (!how) {
+      return print_error(how.error(), "revert");
+    }
+    return change(entry_of("revert", *file), "revert to " + file->name,
+                  [&](Context& environment) { return revert_to(environment, *file, *how); });
   }
 
   Outcome revert_to_nop() {
@@ -385,13 +419,13 @@ class Program {
       }
       nop = *std::move(file);
     }
-    return change({.verb = "revert",
-                   .patch = nop ? nop->name : std::string(kNopModule),
-                   .file_sha256 = nop ? nop->sha256 : "",
-                   .patch_build_id = nop ? nop->build_id : ""},
-                  "revert by an empty livepatch", [&](Context& environment) {
-                    return replace_with_nop(environment, nop, roll_forward_options());
-                  });
+    const auto how = roll_forward_options(nop ? &*nop : nullptr);
+    if (!how) {
+      return print_error(how.error(), "revert");
+    }
+    OperationStart entry{.verb = "revert", .patch = std::string(kNopModule)};
+    return change(nop ? entry_of("revert", *nop) : std::move(entry), "revert by an empty livepatch",
+                  [&](Context& environment) { return replace_with_nop(environment, nop, *how); });
   }
 
   Outcome force_transition() {

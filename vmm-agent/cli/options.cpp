@@ -12,6 +12,7 @@
 
 #include "vmm-agent/cli/duration.h"
 #include "vmm-agent/cli/moment.h"
+#include "vmm-agent/patch/signature_policy.h"
 
 namespace vpatch {
 namespace {
@@ -143,6 +144,17 @@ void add_assist_options(CLI::App& command, AssistOptions& assist) {
                "The longest pause: past it the guest runs on, whatever was to be done");
 }
 
+void add_signature_options(CLI::App& command, SignatureOptions& signature) {
+  command.add_flag("--require-signed", signature.required,
+                   "Only take a file whose signature is good");
+  command
+      .add_option("--cert", signature.certificates,
+                  "Certificate that may have signed it (PEM or DER, or a folder of such); may be "
+                  "given several times")
+      ->allow_extra_args(false);  // what follows one may be FILE
+  command.add_option("--policy", signature.policy, "Policy file (YAML)")->default_str(kPolicyFile);
+}
+
 /// How a livepatch is put in force, by apply and by ensure.
 void add_apply_options(CLI::App& command, Options& options) {
   add_transition_options(command, options, options.apply.timeout, options.apply.on_stall);
@@ -164,6 +176,10 @@ void add_apply_options(CLI::App& command, Options& options) {
       ->allow_extra_args(false);
   command.add_flag("--allow-stacking", options.apply.preflight.allow_stacking,
                    "Let the patch change functions that another patch in force changes");
+  command.add_flag("--allow-downgrade", options.apply.preflight.allow_downgrade,
+                   "Let an older cumulative patch take the place of a newer one although its "
+                   "callbacks or states may not be made for that");
+  add_signature_options(command, options.signature);
   add_duration(command, "--settle", options.settle, 0s, 1h,
                "How long the guest of a registered livepatch is watched after the load");
 }
@@ -313,6 +329,7 @@ void add_revert(CLI::App& app, Options& options) {
   add_transition_options(revert, options, options.revert.timeout, options.revert.on_stall);
   add_duration(revert, "--grace", options.apply.grace, 0s, 24h,
                "With --to and --replace-with-nop: how long replaced modules stay loaded");
+  add_signature_options(revert, options.signature);
   add_assist_options(revert, options.assist);
   add_output_options(revert, options);
 }
@@ -359,6 +376,7 @@ Options parse_command_line(int argc, char** argv) {
   auto& inspect =
       *app.add_subcommand("inspect", "Show what a livepatch file holds; no VM is touched");
   inspect.add_option("FILE", options.file, "Livepatch module (.ko)")->required();
+  add_signature_options(inspect, options.signature);
   add_output_options(inspect, options);
 
   auto& apply = *app.add_subcommand("apply", "Put a livepatch in force in a running VM");

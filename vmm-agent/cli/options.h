@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "vmm-agent/assist/policy.h"
 #include "vmm-agent/cli/history.h"
@@ -29,6 +30,13 @@ enum class Verb : std::uint8_t {
   doctor
 };
 
+/// What is asked of a file's signature, on top of the policy file.
+struct SignatureOptions {
+  bool required = false;
+  std::vector<std::string> certificates;
+  std::string policy;  ///< instead of the usual policy file; empty for that one
+};
+
 /// The command line, taken apart and checked.
 struct Options {
   Verb verb = Verb::none;
@@ -38,6 +46,7 @@ struct Options {
   bool verbose = false;
   std::chrono::milliseconds agent_timeout{20'000};
   std::string file;  ///< of inspect and apply
+  SignatureOptions signature;
   ApplyOptions apply;
   RevertOptions revert;
   std::string revert_to;          ///< of revert: a cumulative livepatch file

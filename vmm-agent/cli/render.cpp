@@ -16,23 +16,17 @@ void line(std::string& out, std::string_view key, std::string_view value) {
   }
 }
 
-std::string callbacks(const PatchCallbacks& set) {
-  std::vector<std::string_view> names;
-  if (set.pre_patch) names.emplace_back("pre-patch");
-  if (set.post_patch) names.emplace_back("post-patch");
-  if (set.pre_unpatch) names.emplace_back("pre-unpatch");
-  if (set.post_unpatch) names.emplace_back("post-unpatch");
-  return fmt::format("{}", fmt::join(names, ", "));
-}
-
 void append_contents(std::string& out, const PatchContents& contents) {
-  line(out, "kind", contents.replace ? "cumulative (replace)" : "independent (no replace)");
+  line(out, "kind",
+       !contents.replace   ? "unknown: its code decides whether it is cumulative when it is loaded"
+       : *contents.replace ? "cumulative (replace)"
+                           : "independent (no replace)");
   for (const PatchState& state : contents.states) {
     line(out, "state", fmt::format("id {}, version {}", state.id, state.version));
   }
   for (const PatchedObject& object : contents.objects) {
     fmt::format_to(std::back_inserter(out), "{}\n", object.name);
-    if (const std::string set = callbacks(object.callbacks); !set.empty()) {
+    if (const std::string set = callback_names(object.callbacks); !set.empty()) {
       fmt::format_to(std::back_inserter(out), "  callbacks: {}\n", set);
     }
     for (const PatchedFunction& function : object.functions) {
@@ -107,7 +101,7 @@ void append_patches(std::string& out, const GuestState& guest, const Style& styl
 
 }  // namespace
 
-std::string render(const LivepatchFile& file) {
+std::string render(const LivepatchFile& file, const SignatureCheck& signature) {
   std::string out;
   line(out, "name", file.name);
   line(out, "version", file.version);
@@ -118,10 +112,14 @@ std::string render(const LivepatchFile& file) {
   line(out, "srcversion", file.srcversion);
   line(out, "sha256", file.sha256);
   line(out, "size", fmt::format("{} bytes", file.bytes.size()));
-  line(out, "signature", file.is_signed ? "present (not checked)" : "none");
+  line(out, "signature",
+       signature.state == SignatureState::good ? "good, of " + signature.signer : signature.detail);
   line(out, "depends", fmt::format("{}", fmt::join(file.depends, ", ")));
   if (file.contents) {
     append_contents(out, *file.contents);
+    for (const NeededSymbol& symbol : file.symbols) {
+      line(out, "needs", fmt::format("{}:{},{}", symbol.object, symbol.name, symbol.position));
+    }
   } else {
     line(out, "changes", "unknown: " + file.contents_unknown);
   }
@@ -253,9 +251,9 @@ std::string render(const Report& report, const Style& style, bool verbose) {
   std::string out;
   if (report.outcome != Outcome::done) {
     for (const Finding& finding : report.findings) {
-      if (finding.severity == Severity::error && !report.summary.ends_with(finding.text)) {
+      if (finding.severity == Severity::error && !report.summary.ends_with(describe(finding))) {
         fmt::format_to(std::back_inserter(out), "{}: {}\n", to_string(finding.severity),
-                       finding.text);
+                       harmless(describe(finding)));
       }
     }
     out += render(Error{report.outcome, report.summary, report.hint}, style);

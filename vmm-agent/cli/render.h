@@ -15,7 +15,7 @@ namespace vpatch {
 
 // What each verb prints for people. The texts end with a newline.
 
-std::string render(const LivepatchFile& file);
+std::string render(const LivepatchFile& file, const SignatureCheck& signature);
 std::string render(const Status& status, const std::string& domain, const Style& style);
 std::string render(const StacksReport& report, const Style& style, bool against_patch);
 std::string render(const introspect::KernelLog& log, const Style& style);

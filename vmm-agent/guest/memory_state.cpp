@@ -68,7 +68,8 @@ std::string boot_id(const GuestKernel& kernel) {
   return text;
 }
 
-/// MODULE_VERSION of a module; empty when it has none.
+}  // namespace
+
 std::string module_version(const GuestKernel& kernel, const introspect::Module& module) {
   const auto member = kernel.names().member("module", "version");
   const auto place = member ? module.address.plus(member->offset()) : std::nullopt;
@@ -79,8 +80,6 @@ std::string module_version(const GuestKernel& kernel, const introspect::Module& 
                            : std::unexpected(introspect::Error{});
   return version.value_or("");
 }
-
-}  // namespace
 
 Result<MemoryState> read_memory_state(GuestView& view) {
   GuestKernel& kernel = view.kernel();

@@ -24,4 +24,7 @@ Result<MemoryState> read_memory_state(GuestView& view);
 /// What the kernel's log in the guest's memory tells of livepatches; empty where it cannot be read.
 LivepatchLog read_livepatch_log(GuestView& view);
 
+/// MODULE_VERSION of a module; empty when it has none, or it cannot be read.
+std::string module_version(const introspect::GuestKernel& kernel, const introspect::Module& module);
+
 }  // namespace vpatch

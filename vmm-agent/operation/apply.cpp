@@ -78,11 +78,14 @@ class Apply {
       }
       build_id = *std::move(found);
     }
-    plan_ = plan_apply(file_, before_, build_id, options_.preflight);
+    const GuestFacts facts = context_.introspection != nullptr
+                                 ? context_.introspection->facts(file_, context_.interruptible())
+                                 : unknown_facts("guest memory cannot be read");
+    plan_ = plan_apply(file_, before_, facts, build_id, options_.preflight);
     report_.findings = plan_.findings;
     if (plan_.action == ApplyAction::refuse) {
       const auto reason = std::ranges::find(plan_.findings, Severity::error, &Finding::severity);
-      return conclude(Outcome::refused, reason->text, reason->hint);
+      return conclude(Outcome::refused, describe(*reason), reason->hint);
     }
     for (const Finding& finding : plan_.findings) {
       announce(finding);
@@ -116,9 +119,9 @@ class Apply {
 
   void announce(const Finding& finding) {
     if (finding.severity == Severity::note) {
-      context_.reporter.step("note: " + finding.text);
+      context_.reporter.step("note: " + describe(finding));
     } else {
-      context_.reporter.warning(finding.text);
+      context_.reporter.warning(describe(finding));
     }
   }
 
@@ -155,7 +158,8 @@ class Apply {
     note({Severity::warning, "would-block",
           fmt::format("{} of {} tasks would hold it up now: {}", report_.blockers.count,
                       forecast->tasks, describe(report_.blockers.first.front())),
-          "The transition waits until they leave; see all with `vpatch stacks --blocking FILE`."});
+          "The transition waits until they leave; see all with `vpatch stacks --blocking FILE`.",
+          "R16"});
   }
 
   /// --quiesce: finds the functions, and who is inside of them now.
@@ -488,7 +492,7 @@ class Apply {
     }
     report_.transition_us = measured_transition(*state, file_.name, "patched");
     for (const GuestPatch& old : before_.patches) {
-      const bool may_replace = !file_.contents || file_.contents->replace;
+      const bool may_replace = !file_.contents || file_.contents->replace.value_or(true);
       if (may_replace && old.name != file_.name && state->find_patch(old.name) == nullptr) {
         report_.replaced.push_back(old.name);
       }

@@ -12,6 +12,7 @@
 #include "vmm-agent/error.h"
 #include "vmm-agent/guest/guest_state.h"
 #include "vmm-agent/guest/livepatch_log.h"
+#include "vmm-agent/operation/guest_facts.h"
 #include "vmm-agent/patch/livepatch_file.h"
 
 namespace vpatch {
@@ -55,6 +56,9 @@ class Introspection {
   Introspection(const Introspection&) = delete;
   Introspection& operator=(const Introspection&) = delete;
   virtual ~Introspection() = default;
+
+  /// What preflight has to know before `file` is loaded. What cannot be read carries the reason.
+  virtual GuestFacts facts(const LivepatchFile& file, const qmp::CallOptions& options) = 0;
 
   virtual Result<Forecast> forecast(const LivepatchFile& file, const qmp::CallOptions& options) = 0;
   virtual Result<GuestMark> mark(const qmp::CallOptions& options) = 0;

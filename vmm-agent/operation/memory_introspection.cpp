@@ -13,6 +13,7 @@
 #include "introspect/kernel/trouble.h"
 #include "vmm-agent/guest/memory_state.h"
 #include "vmm-agent/operation/leftovers.h"
+#include "vmm-agent/operation/memory_facts.h"
 #include "vmm-agent/operation/quiesce.h"
 #include "vmm-agent/operation/status.h"
 #include "vmm-agent/operation/task_stacks.h"
@@ -98,6 +99,13 @@ Result<PendingTasks> MemoryIntrospection::pending(const qmp::CallOptions& option
     return std::unexpected(status.error());
   }
   return status->pending.value_or(PendingTasks());
+}
+
+GuestFacts MemoryIntrospection::facts(const LivepatchFile& file, const qmp::CallOptions& options) {
+  if (auto fresh = view_.refresh(options); !fresh) {
+    return unknown_facts(fresh.error().what);
+  }
+  return read_guest_facts(view_, file);
 }
 
 Result<Forecast> MemoryIntrospection::forecast(const LivepatchFile& file,

@@ -11,6 +11,7 @@ class MemoryIntrospection final : public Introspection {
  public:
   explicit MemoryIntrospection(GuestView& view) : view_(view) {}
 
+  GuestFacts facts(const LivepatchFile& file, const qmp::CallOptions& options) override;
   Result<Forecast> forecast(const LivepatchFile& file, const qmp::CallOptions& options) override;
   Result<GuestMark> mark(const qmp::CallOptions& options) override;
   Result<std::vector<std::string>> problems(const std::string& patch, const GuestMark& before,

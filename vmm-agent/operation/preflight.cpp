@@ -5,65 +5,13 @@
 
 #include <fmt/format.h>
 
+#include "vmm-agent/operation/preflight_checks.h"
+
 namespace vpatch {
 namespace {
 
-Finding error(std::string id, std::string text, std::string hint) {
-  return {Severity::error, std::move(id), std::move(text), std::move(hint)};
-}
-
-/// "name,position" of sysfs without the position.
-std::string_view function_name(std::string_view entry) {
-  return entry.substr(0, entry.rfind(','));
-}
-
-bool changes_function(const GuestPatch& patch, const std::string& object,
-                      const std::string& function) {
-  return std::ranges::any_of(patch.objects, [&](const GuestPatchedObject& candidate) {
-    return candidate.name == object &&
-           std::ranges::any_of(candidate.functions, [&](const std::string& entry) {
-             return function_name(entry) == function;
-           });
-  });
-}
-
-void find_function_conflicts(const LivepatchFile& file, const GuestState& guest,
-                             const PreflightOptions& options, std::vector<Finding>& findings) {
-  if (!file.contents || file.contents->replace) {
-    return;
-  }
-  for (const GuestPatch& patch : guest.patches) {
-    for (const PatchedObject& object : file.contents->objects) {
-      for (const PatchedFunction& function : object.functions) {
-        if (patch.name != file.name && changes_function(patch, object.name, function.name)) {
-          findings.push_back(
-              {options.allow_stacking ? Severity::warning : Severity::error, "function-conflict",
-               fmt::format("{}:{} is already changed by {}", object.name, function.name,
-                           patch.name),
-               options.allow_stacking
-                   ? ""
-                   : "Use a cumulative (replace) patch, or insist with --allow-stacking."});
-        }
-      }
-    }
-  }
-}
-
-void find_waiting_objects(const LivepatchFile& file, const GuestState& guest,
-                          std::vector<Finding>& findings) {
-  if (!file.contents) {
-    findings.push_back({Severity::warning, "contents-unknown",
-                        fmt::format("what the patch changes is unknown: {}", file.contents_unknown),
-                        "Conflicts with other patches cannot be predicted."});
-    return;
-  }
-  for (const PatchedObject& object : file.contents->objects) {
-    if (object.name != "vmlinux" && guest.find_module(object.name) == nullptr) {
-      findings.push_back(
-          {Severity::note, "target-not-loaded",
-           fmt::format("module {} is not loaded; it is patched when it loads", object.name), ""});
-    }
-  }
+Finding error(std::string id, std::string text, std::string hint, std::string row = {}) {
+  return {Severity::error, std::move(id), std::move(text), std::move(hint), std::move(row)};
 }
 
 /// A module of the file's name is in the guest. Is it this very patch, and in force?
@@ -98,18 +46,6 @@ ApplyAction judge_same_name(const LivepatchFile& file, const GuestState& guest,
 
 }  // namespace
 
-std::string_view to_string(Severity severity) {
-  switch (severity) {
-    case Severity::note:
-      return "note";
-    case Severity::warning:
-      return "warning";
-    case Severity::error:
-      break;
-  }
-  return "error";
-}
-
 std::string_view to_string(ApplyAction action) {
   switch (action) {
     case ApplyAction::load:
@@ -126,7 +62,7 @@ std::string_view to_string(ApplyAction action) {
   return "refuse";
 }
 
-ApplyPlan plan_apply(const LivepatchFile& file, const GuestState& guest,
+ApplyPlan plan_apply(const LivepatchFile& file, const GuestState& guest, const GuestFacts& facts,
                      const std::string& loaded_build_id, const PreflightOptions& options) {
   ApplyPlan plan{.action = ApplyAction::load, .findings = {}, .replaces = {}};
   if (file.release != guest.release) {
@@ -149,12 +85,14 @@ ApplyPlan plan_apply(const LivepatchFile& file, const GuestState& guest,
         error("busy-transition",
               fmt::format("the guest is {} {}; the kernel runs one transition at a time",
                           to_string(busy->phase()), busy->name),
-              "Wait until it has ended; `vpatch status` shows it."));
+              "Wait until it has ended; `vpatch status` shows it.", "R9"));
   }
-  if (plan.action == ApplyAction::load || plan.action == ApplyAction::replace_stale) {
-    find_function_conflicts(file, guest, options, plan.findings);
-    find_waiting_objects(file, guest, plan.findings);
-    if (file.contents && file.contents->replace) {
+  if (plan.action != ApplyAction::join && plan.action != ApplyAction::none) {
+    check_file(file, options, plan.findings);
+    check_conflicts(file, guest, options, plan.findings);
+    check_patches_in_force(file, guest, facts, options, plan.findings);
+    check_functions(file, guest, facts, plan.findings);
+    if (file.contents && file.contents->replace == true) {
       for (const GuestPatch& patch : guest.patches) {
         if (patch.name != file.name) {
           plan.replaces.push_back(patch.name);

@@ -2,28 +2,18 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "vmm-agent/guest/guest_state.h"
+#include "vmm-agent/operation/finding.h"
+#include "vmm-agent/operation/guest_facts.h"
 #include "vmm-agent/patch/livepatch_file.h"
+#include "vmm-agent/patch/signature_check.h"
 
 namespace vpatch {
-
-enum class Severity : std::uint8_t { note, warning, error };
-
-std::string_view to_string(Severity severity);
-
-/// One thing preflight has to say. `id` is stable, for scripts.
-struct Finding {
-  Severity severity = Severity::note;
-  std::string id;
-  std::string text;
-  std::string hint{};  ///< the next step; empty when none is needed
-
-  bool operator==(const Finding&) const = default;
-};
 
 /// What an apply has to do, given the guest as it is.
 enum class ApplyAction : std::uint8_t {
@@ -43,15 +33,21 @@ struct ApplyPlan {
 };
 
 struct PreflightOptions {
-  bool allow_stacking =
-      false;  ///< let a non-replace patch change a function that another patch changes
-  bool allow_downgrade = false;  ///< let an older cumulative patch take the place of a newer one
+  /// Let a non-replace patch change a function that another patch changes.
+  bool allow_stacking = false;
+  /// Let an older cumulative patch take the place of a newer one although callbacks or states may
+  /// not survive that.
+  bool allow_downgrade = false;
+  /// Only take a file with a good signature.
+  bool require_signed = false;
+  /// What became of the file's signature; unset when it was not looked at.
+  std::optional<SignatureCheck> signature{};
 };
 
 /// Decides from the file and one observation of the guest; touches nothing. `loaded_build_id` is
 /// the build id of the loaded module that has the file's name, empty when there is none or it has
 /// none.
-ApplyPlan plan_apply(const LivepatchFile& file, const GuestState& guest,
+ApplyPlan plan_apply(const LivepatchFile& file, const GuestState& guest, const GuestFacts& facts,
                      const std::string& loaded_build_id, const PreflightOptions& options);
 
 }  // namespace vpatch

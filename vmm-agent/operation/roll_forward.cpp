@@ -62,7 +62,7 @@ Result<LivepatchFile> installed_nop(Context& context) {
 }  // namespace
 
 Report revert_to(Context& context, const LivepatchFile& file, ApplyOptions options) {
-  if (!file.contents || !file.contents->replace) {
+  if (!file.contents || file.contents->replace != true) {
     return concluded(context, file.name,
                      {Outcome::refused,
                       fmt::format("{} is not known to be a cumulative livepatch: it would not take "

@@ -137,10 +137,12 @@ Result<StacksReport> read_stacks(GuestView& view, Domain* domain, const Target& 
       [&symbols](std::string_view object, std::string_view name) {
         return symbols.named(object, name);
       },
-      *state, functions_of(file), file.contents ? file.contents->replace : false);
+      *state, functions_of(file), file.contents && file.contents->replace == true);
   report.unknown = std::move(prediction.unknown);
   if (!file.contents) {
     report.unknown.push_back("what the file changes: " + file.contents_unknown);
+  } else if (!file.contents->replace.has_value() && !state->patches.empty()) {
+    report.unknown.emplace_back("what it takes back: only its code knows whether it is cumulative");
   }
   for (const auto& blocker : introspect::find_blockers(look->look.tasks, prediction.forbidden)) {
     if (!blocker.holds()) {

@@ -52,6 +52,11 @@ struct Place {
   auto operator<=>(const Place&) const = default;
 };
 
+/// The byte `offset` bytes further; may lie outside of the section.
+inline Place operator+(Place place, std::uint64_t offset) {
+  return {place.section, place.offset + offset};
+}
+
 class ElfModule {
  public:
   /// Parses `file`, which passed check_elf_identity() and measure_elf() and has nothing after its

@@ -11,8 +11,9 @@
 #include <fmt/format.h>
 
 #include "vmm-agent/patch/klp_array.h"
+#include "vmm-agent/patch/klp_built.h"
+#include "vmm-agent/patch/klp_fields.h"
 #include "vmm-agent/patch/klp_search.h"
-#include "vmm-agent/patch/modinfo.h"
 #include "vmm-agent/patch/module_data.h"
 #include "vmm-agent/patch/refusal.h"
 
@@ -33,10 +34,7 @@ constexpr std::uint64_t kReplace = 24;
 namespace klp_object {
 constexpr std::uint64_t kName = 0;
 constexpr std::uint64_t kFuncs = 8;
-constexpr std::uint64_t kPrePatch = 16;
-constexpr std::uint64_t kPostPatch = 24;
-constexpr std::uint64_t kPreUnpatch = 32;
-constexpr std::uint64_t kPostUnpatch = 40;
+constexpr std::uint64_t kCallbacks = 16;
 }  // namespace klp_object
 
 namespace klp_func {
@@ -50,10 +48,6 @@ constexpr std::uint64_t kId = 0;
 constexpr std::uint64_t kVersion = 8;
 }  // namespace klp_state
 
-Place operator+(Place place, std::uint64_t offset) {
-  return {place.section, place.offset + offset};
-}
-
 class KlpReader {
  public:
   explicit KlpReader(const ElfModule& module) : module_(module) {}
@@ -62,12 +56,9 @@ class KlpReader {
 
  private:
   Reading<Place> data_array(Place pointer, std::string_view what);
-  Reading<std::optional<Target>> code_pointer(Place pointer);
   Reading<std::vector<PatchedObject>> read_objects(Place array);
   Reading<PatchedObject> read_object(Place object);
-  Reading<PatchCallbacks> read_callbacks(Place object);
   Reading<std::vector<PatchedFunction>> read_functions(Place array);
-  Reading<PatchedFunction> read_function(Place function);
   Reading<std::vector<PatchState>> read_states(Place array);
 
   const ElfModule& module_;
@@ -87,21 +78,6 @@ Reading<Place> KlpReader::data_array(Place pointer, std::string_view what) {
   }
   starts_.insert(*place);
   return *place;
-}
-
-/// The function that the pointer at `pointer` points at, in the module or outside; nothing for
-/// NULL.
-Reading<std::optional<Target>> KlpReader::code_pointer(Place pointer) {
-  auto read = read_pointer(module_, pointer);
-  if (!read) return read;
-  const auto& target = *read;
-  if (!target) return read;
-  const auto place = target->place;
-  if (place && !module_.section(place->section).is_code()) {
-    return stop_corrupt(
-        fmt::format("the function pointer at {} points at data", describe(module_, pointer)));
-  }
-  return read;
 }
 
 Reading<PatchContents> KlpReader::read(Place patch) {
@@ -156,22 +132,10 @@ Reading<std::vector<PatchedObject>> KlpReader::read_objects(Place array) {
 
 Reading<PatchedObject> KlpReader::read_object(Place object) {
   PatchedObject result;
-  const auto name = read_pointer(module_, object + klp_object::kName);
+  auto name = read_object_name(module_, object + klp_object::kName);
   if (!name) return std::unexpected(name.error());
-  if (const auto& place = *name) {
-    auto text = read_string(module_, *place);
-    if (!text) return std::unexpected(text.error());
-    if (!is_module_name(*text)) {
-      return stop_corrupt(fmt::format("an object named \"{}\", which no module can be", *text));
-    }
-    // NULL stands for the kernel itself. With this name the kernel would wait for a module of that
-    // name, for ever.
-    if (*text == "vmlinux") return stop_corrupt("an object for a module named \"vmlinux\"");
-    result.name = std::move(*text);
-  } else {
-    result.name = "vmlinux";
-  }
-  const auto callbacks = read_callbacks(object);
+  result.name = std::move(*name);
+  const auto callbacks = read_callbacks(module_, object + klp_object::kCallbacks);
   if (!callbacks) return std::unexpected(callbacks.error());
   result.callbacks = *callbacks;
 
@@ -181,22 +145,6 @@ Reading<PatchedObject> KlpReader::read_object(Place object) {
   if (!functions) return std::unexpected(functions.error());
   result.functions = std::move(*functions);
   return result;
-}
-
-Reading<PatchCallbacks> KlpReader::read_callbacks(Place object) {
-  PatchCallbacks callbacks;
-  const std::pair<std::uint64_t, bool PatchCallbacks::*> fields[] = {
-      {klp_object::kPrePatch, &PatchCallbacks::pre_patch},
-      {klp_object::kPostPatch, &PatchCallbacks::post_patch},
-      {klp_object::kPreUnpatch, &PatchCallbacks::pre_unpatch},
-      {klp_object::kPostUnpatch, &PatchCallbacks::post_unpatch},
-  };
-  for (const auto& [offset, field] : fields) {
-    const auto callback = code_pointer(object + offset);
-    if (!callback) return std::unexpected(callback.error());
-    callbacks.*field = callback->has_value();
-  }
-  return callbacks;
 }
 
 Reading<std::vector<PatchedFunction>> KlpReader::read_functions(Place array) {
@@ -210,30 +158,12 @@ Reading<std::vector<PatchedFunction>> KlpReader::read_functions(Place array) {
     if (++functions_ > kMaxFunctions) {
       return stop_corrupt(fmt::format("more than {} functions", kMaxFunctions));
     }
-    auto function = read_function(*entry);
+    auto function = read_function(module_, {.name = *entry + klp_func::kOldName,
+                                            .replacement = *entry + klp_func::kNewFunc,
+                                            .position = *entry + klp_func::kOldSympos});
     if (!function) return std::unexpected(function.error());
     functions.push_back(std::move(*function));
   }
-}
-
-Reading<PatchedFunction> KlpReader::read_function(Place function) {
-  const auto name = read_pointer(module_, function + klp_func::kOldName);
-  if (!name) return std::unexpected(name.error());
-  const auto& place = *name;
-  if (!place) {
-    return stop_corrupt(fmt::format("the function at {} has no name", describe(module_, function)));
-  }
-  auto text = read_string(module_, *place);
-  if (!text) return std::unexpected(text.error());
-  const auto position = read_number(module_, function + klp_func::kOldSympos, 8);
-  if (!position) return std::unexpected(position.error());
-
-  const auto read = code_pointer(function + klp_func::kNewFunc);
-  if (!read) return std::unexpected(read.error());
-  const auto& replacement = *read;
-  return PatchedFunction{.name = std::move(*text),
-                         .position = *position,
-                         .replacement = replacement ? displayable(replacement->symbol) : ""};
 }
 
 Reading<std::vector<PatchState>> KlpReader::read_states(Place array) {
@@ -259,12 +189,17 @@ Reading<std::vector<PatchState>> KlpReader::read_states(Place array) {
   }
 }
 
+Reading<PatchContents> read_contents(const ElfModule& module) {
+  if (auto built = read_built_patch(module)) return *std::move(built);
+  const auto place = find_klp_patch(module);
+  if (!place) return std::unexpected(place.error());
+  return KlpReader(module).read(*place);
+}
+
 }  // namespace
 
 Result<KlpReading> read_klp_patch(const ElfModule& module) {
-  const auto place = find_klp_patch(module);
-  auto contents = place ? KlpReader(module).read(*place)
-                        : Reading<PatchContents>(std::unexpected(place.error()));
+  auto contents = read_contents(module);
   if (contents) return KlpReading{.contents = std::move(*contents), .unknown = {}};
   if (contents.error().kind == Stop::Kind::corrupt) return refuse_corrupt(contents.error().why);
   return KlpReading{.contents = std::nullopt, .unknown = std::move(contents.error().why)};

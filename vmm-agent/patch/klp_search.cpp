@@ -17,22 +17,6 @@ constexpr std::string_view kEnablePatch = "klp_enable_patch";
 constexpr std::string_view kThisModule = ".gnu.linkonce.this_module";
 constexpr std::uint64_t kObjsOffset = 8;  ///< of klp_patch.objs
 
-/// The tools that write their own description into sections, and build klp_patch from it at load
-/// time.
-std::optional<std::string_view> run_time_builder(const ElfModule& module) {
-  for (std::uint32_t i = 1; i < module.section_count(); ++i) {
-    const auto name = module.section(i).name;
-    if (name.starts_with(".kpatch.")) {
-      return "built by kpatch-build: its patch is put together when the module is loaded";
-    }
-    // scripts/livepatch/init.c; the sections had the shorter name before Linux 7.0.
-    if (name == ".init.klp_objects" || name == "__klp_objects") {
-      return "built by klp-build: its patch is put together when the module is loaded";
-    }
-  }
-  return std::nullopt;
-}
-
 /// The code sections that refer to klp_enable_patch().
 std::vector<std::uint32_t> calling_sections(const ElfModule& module) {
   const auto symbols = module.symbols();
@@ -99,8 +83,6 @@ std::optional<Place> referred_to(const ElfModule& module, const ElfRelocation& r
 }  // namespace
 
 Reading<Place> find_klp_patch(const ElfModule& module) {
-  if (const auto builder = run_time_builder(module)) return stop_unknown(std::string(*builder));
-
   const auto calling = calling_sections(module);
   if (calling.empty()) return stop_unknown("its code does not call klp_enable_patch()");
   const auto this_module = module.find_loaded(kThisModule);

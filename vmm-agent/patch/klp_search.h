@@ -9,8 +9,7 @@ namespace vpatch {
 
 /// The only place that (1) starts with a pointer to __this_module, (2) goes on with a pointer to
 /// data, and (3) is referred to from the code section that calls klp_enable_patch(). Unknown: none
-/// or several such places, or a module that builds its klp_patch when it is loaded (kpatch-build,
-/// klp-build).
+/// or several such places.
 Reading<Place> find_klp_patch(const ElfModule& module);
 
 }  // namespace vpatch

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <openssl/evp.h>
 
 #include "vmm-agent/patch/byte_view.h"
@@ -14,6 +15,7 @@
 #include "vmm-agent/patch/elf_module.h"
 #include "vmm-agent/patch/file_reader.h"
 #include "vmm-agent/patch/klp_layout.h"
+#include "vmm-agent/patch/klp_symbols.h"
 #include "vmm-agent/patch/modinfo.h"
 #include "vmm-agent/patch/module_signature.h"
 #include "vmm-agent/patch/refusal.h"
@@ -51,11 +53,16 @@ Result<ByteView> find_elf(ByteView file, bool& is_signed) {
   if (!end) return std::unexpected(end.error());
   if (*end != elf->size()) {
     const auto count = elf->size() - *end;
-    return fail(
-        Outcome::refused,
-        fmt::format("{} trailing bytes after the end of the module{}", count,
-                    is_signed ? ", before its signature" : ""),
-        "Copy the module again, or sign it again: its signature may be cut off or damaged.");
+    const bool after_signature =
+        !is_signed && file.text().substr(*end).find(kSignatureMarker) != std::string_view::npos;
+    return std::unexpected(
+        Error{Outcome::refused,
+              fmt::format("{} trailing bytes after the end of the module{}", count,
+                          is_signed         ? ", before its signature"
+                          : after_signature ? ", which hold a signature that is not at the end"
+                                            : ""),
+              "Copy the module again, or sign it again: its signature may be cut off or damaged.",
+              is_signed || after_signature ? "signature-trailing-garbage" : "trailing-garbage"});
   }
   return *elf;
 }
@@ -172,6 +179,9 @@ Result<LivepatchFile> parse(std::vector<std::byte> bytes) {
   if (!klp) return std::unexpected(klp.error());
   file.contents = std::move(klp->contents);
   file.contents_unknown = std::move(klp->unknown);
+  auto symbols = read_needed_symbols(*module);
+  if (!symbols) return std::unexpected(symbols.error());
+  file.symbols = std::move(*symbols);
 
   auto digest = sha256(view);
   if (!digest) return std::unexpected(digest.error());
@@ -185,7 +195,10 @@ template <class Step>
 Result<LivepatchFile> reading(const std::string& origin, Step step) {
   try {
     auto result = step();
-    if (!result) return std::unexpected(std::move(result.error()).in_context(origin));
+    if (!result) {
+      if (result.error().id.empty()) result.error().id = "bad-file";
+      return std::unexpected(std::move(result.error()).in_context(origin));
+    }
     return result;
   } catch (const std::exception& e) {
     return fail(Outcome::internal, fmt::format("{}: cannot be read: {}", origin, e.what()));
@@ -193,6 +206,15 @@ Result<LivepatchFile> reading(const std::string& origin, Step step) {
 }
 
 }  // namespace
+
+std::string callback_names(const PatchCallbacks& callbacks) {
+  std::vector<std::string_view> names;
+  if (callbacks.pre_patch) names.emplace_back("pre-patch");
+  if (callbacks.post_patch) names.emplace_back("post-patch");
+  if (callbacks.pre_unpatch) names.emplace_back("pre-unpatch");
+  if (callbacks.post_unpatch) names.emplace_back("post-unpatch");
+  return fmt::format("{}", fmt::join(names, ", "));
+}
 
 Result<LivepatchFile> parse_livepatch(std::vector<std::byte> bytes, const std::string& origin) {
   return reading(origin, [&] { return parse(std::move(bytes)); });

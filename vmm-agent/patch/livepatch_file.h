@@ -35,6 +35,9 @@ struct PatchCallbacks {
   bool operator==(const PatchCallbacks&) const = default;
 };
 
+/// "pre-patch, post-patch"; empty when none is set.
+std::string callback_names(const PatchCallbacks& callbacks);
+
 /// One entry of a klp_object array.
 struct PatchedObject {
   std::string name;  ///< "vmlinux", or the name of a module
@@ -54,11 +57,23 @@ struct PatchState {
 
 /// What the module's klp_patch says, read from its data through its relocations.
 struct PatchContents {
-  bool replace = false;  ///< cumulative: takes the place of every older patch
+  /// Cumulative: takes the place of every older patch. Unset where only the module's code knows, as
+  /// kpatch-build and klp-build have it.
+  std::optional<bool> replace = false;
   std::vector<PatchedObject> objects;
   std::vector<PatchState> states;
 
   bool operator==(const PatchContents&) const = default;
+};
+
+/// A symbol that the module's own code refers to through a livepatch relocation, which the kernel's
+/// livepatch core resolves.
+struct NeededSymbol {
+  std::string object;  ///< "vmlinux", or the name of a module
+  std::string name;
+  std::uint64_t position = 0;  ///< as PatchedFunction::position
+
+  auto operator<=>(const NeededSymbol&) const = default;
 };
 
 /// A livepatch module as it lies on the host's disk, checked: ELF64 x86-64 relocatable, complete to
@@ -75,6 +90,7 @@ struct LivepatchFile {
   std::string build_id;    ///< GNU build id note, lower-case hexadecimal, or empty
   std::vector<std::string> depends;
   bool is_signed = false;  ///< a module signature is appended (its validity is not checked here)
+  std::vector<NeededSymbol> symbols;  ///< each once, in order
 
   /// Unset when the klp_patch structure cannot be found; then `contents_unknown` says why. Never
   /// guessed.

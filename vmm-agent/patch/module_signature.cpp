@@ -3,14 +3,12 @@
 
 #include <array>
 #include <cstdint>
-#include <string_view>
 
 #include <fmt/format.h>
 
 namespace vpatch {
 namespace {
 
-constexpr std::string_view kMarker = "~Module signature appended~\n";
 constexpr std::uint8_t kIdTypePkcs7 = 2;
 
 /// struct module_signature of <linux/module_signature.h>: all bytes, so no padding.
@@ -30,16 +28,17 @@ std::uint32_t big_endian(const std::array<std::uint8_t, 4>& b) {
 }
 
 std::unexpected<Error> refuse_trailer(const std::string& what) {
-  return fail(Outcome::refused, "malformed module signature: " + what,
-              "Sign the module again with the kernel's scripts/sign-file.");
+  return std::unexpected(Error{Outcome::refused, "malformed module signature: " + what,
+                               "Sign the module again with the kernel's scripts/sign-file.",
+                               "signature-malformed"});
 }
 
 }  // namespace
 
 Result<std::optional<ModuleSignature>> find_module_signature(ByteView file) {
-  if (!file.text().ends_with(kMarker)) return std::nullopt;
+  if (!file.text().ends_with(kSignatureMarker)) return std::nullopt;
 
-  const std::size_t before_marker = file.size() - kMarker.size();
+  const std::size_t before_marker = file.size() - kSignatureMarker.size();
   if (before_marker < sizeof(Trailer)) return refuse_trailer("no room for its description");
   const std::size_t before_trailer = before_marker - sizeof(Trailer);
   const auto trailer = file.read<Trailer>(before_trailer);

@@ -6,11 +6,15 @@
 
 #include <cstddef>
 #include <optional>
+#include <string_view>
 
 #include "vmm-agent/error.h"
 #include "vmm-agent/patch/byte_view.h"
 
 namespace vpatch {
+
+/// What a signed module ends with.
+inline constexpr std::string_view kSignatureMarker = "~Module signature appended~\n";
 
 struct ModuleSignature {
   std::size_t begin;  ///< first byte of the PKCS#7 message, where the ELF must end

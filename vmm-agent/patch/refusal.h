@@ -10,9 +10,10 @@ namespace vpatch {
 
 /// The bytes contradict themselves: a damaged file, or one made by hand.
 inline std::unexpected<Error> refuse_corrupt(const std::string& what) {
-  return fail(
+  return std::unexpected(Error{
       Outcome::refused, "corrupt module: " + what,
-      "Copy the module again from where it was built and compare checksums, or build it again.");
+      "Copy the module again from where it was built and compare checksums, or build it again.",
+      "corrupt-module"});
 }
 
 }  // namespace vpatch

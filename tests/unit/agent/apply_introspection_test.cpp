@@ -13,7 +13,6 @@ namespace {
 using testing::Contains;
 using testing::Field;
 using testing::HasSubstr;
-using testing::IsEmpty;
 
 const ModuleImage kPatch{.name = "p1", .build_id = "aa11"};
 
@@ -45,7 +44,16 @@ Forecast one_blocker() {
 
 TEST_F(ApplyWithMemory, ForetellsMarksAndProvesInThisOrder) {
   EXPECT_EQ(run().outcome, Outcome::done);
-  EXPECT_THAT(memory.calls, testing::ElementsAre("forecast", "mark", "problems"));
+  EXPECT_THAT(memory.calls, testing::ElementsAre("facts", "forecast", "mark", "problems"));
+}
+
+TEST_F(ApplyWithMemory, IsRefusedForWhatMemoryTellsBeforeTheGuestIsTouched) {
+  memory.next_facts.ftrace = introspect::FtraceState::off;
+  const Report report = run();
+  EXPECT_EQ(report.outcome, Outcome::refused);
+  EXPECT_THAT(report.findings, finding("ftrace-off"));
+  EXPECT_THAT(report.summary, HasSubstr("[ftrace-off]"));
+  EXPECT_THAT(bench.guest.calls, testing::ElementsAre("observe"));
 }
 
 TEST_F(ApplyWithMemory, DryRunPrintsTheForecastAndLoadsNothing) {
@@ -103,7 +111,7 @@ TEST_F(ApplyWithMemory, ProvesNothingWithoutAMark) {
 TEST_F(ApplyWithMemory, DoesNotForetellForAPatchAlreadyInForce) {
   bench.kernel.put(kPatch);
   run();
-  EXPECT_THAT(memory.calls, IsEmpty());
+  EXPECT_THAT(memory.calls, testing::Not(Contains("forecast")));
 }
 
 }  // namespace

@@ -12,6 +12,7 @@ namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
+using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -163,8 +164,8 @@ TEST(Apply, IsDoneThoughAReplacedModuleStaysBusy) {
                      "rmmod: ERROR: Module old is in use");
   const Report report = run(bench, kCumulative);
   EXPECT_EQ(report.outcome, Outcome::done);
-  ASSERT_EQ(report.findings.size(), 1U);
-  EXPECT_EQ(report.findings[0].id, "replaced-kept");
+  ASSERT_FALSE(report.findings.empty());
+  EXPECT_EQ(report.findings.back().id, "replaced-kept");
 }
 
 TEST(Apply, KeepsReplacedModulesWhenTheGraceTimeIsInterrupted) {
@@ -192,7 +193,7 @@ TEST(Apply, PassesWarningsOnToTheUser) {
   file.contents.reset();
   file.contents_unknown = "no klp_patch";
   apply(bench.context, file, {});
-  EXPECT_THAT(bench.reporter.warnings, ElementsAre(HasSubstr("no klp_patch")));
+  EXPECT_THAT(bench.reporter.warnings, Contains(HasSubstr("no klp_patch")));
 }
 
 TEST(Apply, ReportsHowLongItTook) {

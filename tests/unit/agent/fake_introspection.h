@@ -17,6 +17,7 @@ namespace vpatch {
 class FakeIntrospection final : public Introspection {
  public:
   std::deque<Forecast> next_forecasts;  ///< these first, then always:
+  GuestFacts next_facts;
   Result<Forecast> next_forecast = Forecast{.tasks = 60};
   Result<GuestMark> next_mark = GuestMark{};
   Result<std::vector<std::string>> next_problems = std::vector<std::string>{};
@@ -28,6 +29,10 @@ class FakeIntrospection final : public Introspection {
   Result<PendingTasks> next_pending = PendingTasks{};
   std::vector<std::string> calls;
 
+  GuestFacts facts(const LivepatchFile&, const qmp::CallOptions&) override {
+    calls.emplace_back("facts");
+    return next_facts;
+  }
   Result<Forecast> forecast(const LivepatchFile&, const qmp::CallOptions&) override {
     calls.emplace_back("forecast");
     if (!next_forecasts.empty()) {

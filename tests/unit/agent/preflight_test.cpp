@@ -190,8 +190,8 @@ class PlanApply : public testing::TestWithParam<Row> {};
 
 TEST_P(PlanApply, DecidesAndSaysWhy) {
   const Row& row = GetParam();
-  const ApplyPlan plan = plan_apply(file_of(row.file), guest_with(row.guest), row.loaded_build_id,
-                                    {.allow_stacking = row.allow_stacking});
+  const ApplyPlan plan = plan_apply(file_of(row.file), guest_with(row.guest), {},
+                                    row.loaded_build_id, {.allow_stacking = row.allow_stacking});
   EXPECT_EQ(to_string(plan.action), to_string(row.action));
   std::vector<std::pair<Severity, std::string>> findings;
   findings.reserve(plan.findings.size());
@@ -207,7 +207,7 @@ INSTANTIATE_TEST_SUITE_P(Table, PlanApply, testing::ValuesIn(rows()),
 TEST(PlanApplyFindings, EveryErrorNamesTheNextStep) {
   for (const Row& row : rows()) {
     const ApplyPlan plan =
-        plan_apply(file_of(row.file), guest_with(row.guest), row.loaded_build_id, {});
+        plan_apply(file_of(row.file), guest_with(row.guest), {}, row.loaded_build_id, {});
     for (const Finding& finding : plan.findings) {
       EXPECT_TRUE(finding.severity != Severity::error || !finding.hint.empty())
           << row.name << ": " << finding.text;
@@ -219,7 +219,7 @@ TEST(PlanApplyFindings, AnUnknownContentIsAWarning) {
   LivepatchFile file = file_of(kPatch);
   file.contents.reset();
   file.contents_unknown = "no klp_patch";
-  const ApplyPlan plan = plan_apply(file, empty_guest(), "", {});
+  const ApplyPlan plan = plan_apply(file, empty_guest(), {}, "", {});
   EXPECT_EQ(plan.action, ApplyAction::load);
   ASSERT_EQ(plan.findings.size(), 1U);
   EXPECT_EQ(plan.findings[0].id, "contents-unknown");
@@ -227,8 +227,9 @@ TEST(PlanApplyFindings, AnUnknownContentIsAWarning) {
 }
 
 TEST(PlanApplyFindings, AConflictNamesTheFunctionAndTheOtherPatch) {
-  const ApplyPlan plan = plan_apply(
-      file_of(kPatch), guest_with([](FakeKernel& kernel) { kernel.put(kSameFunction); }), "", {});
+  const ApplyPlan plan =
+      plan_apply(file_of(kPatch), guest_with([](FakeKernel& kernel) { kernel.put(kSameFunction); }),
+                 {}, "", {});
   ASSERT_EQ(plan.findings.size(), 1U);
   EXPECT_THAT(plan.findings[0].text,
               HasSubstr("vmlinux:cmdline_proc_show is already changed by old"));
@@ -238,7 +239,7 @@ TEST(PlanApplyFindings, TheSameFunctionNameInAnotherObjectIsNoConflict) {
   const ModuleImage other{
       .name = "old", .build_id = "cc33", .objects = {{"ext4", true, {"cmdline_proc_show,1"}}}};
   const ApplyPlan plan = plan_apply(
-      file_of(kPatch), guest_with([&](FakeKernel& kernel) { kernel.put(other); }), "", {});
+      file_of(kPatch), guest_with([&](FakeKernel& kernel) { kernel.put(other); }), {}, "", {});
   EXPECT_THAT(plan.findings, IsEmpty());
 }
 
@@ -246,7 +247,7 @@ TEST(PlanApplyFindings, AFunctionWhoseNameStartsTheSameIsNoConflict) {
   const ModuleImage other{
       .name = "old", .build_id = "cc33", .objects = {{"vmlinux", true, {"cmdline_proc_show2,1"}}}};
   const ApplyPlan plan = plan_apply(
-      file_of(kPatch), guest_with([&](FakeKernel& kernel) { kernel.put(other); }), "", {});
+      file_of(kPatch), guest_with([&](FakeKernel& kernel) { kernel.put(other); }), {}, "", {});
   EXPECT_THAT(plan.findings, IsEmpty());
 }
 
@@ -255,13 +256,13 @@ TEST(PlanApplyReplaces, ListsEveryOtherPatchForACumulativeOne) {
     kernel.put(kOtherFunction);
     kernel.put({.name = "older", .build_id = "dd44"});
   });
-  EXPECT_THAT(plan_apply(file_of(kCumulative), guest, "", {}).replaces,
+  EXPECT_THAT(plan_apply(file_of(kCumulative), guest, {}, "", {}).replaces,
               ElementsAre("old", "older"));
 }
 
 TEST(PlanApplyReplaces, IsEmptyForAnOrdinaryPatch) {
   const auto guest = guest_with([](FakeKernel& kernel) { kernel.put(kOtherFunction); });
-  EXPECT_THAT(plan_apply(file_of(kPatch), guest, "", {}).replaces, IsEmpty());
+  EXPECT_THAT(plan_apply(file_of(kPatch), guest, {}, "", {}).replaces, IsEmpty());
 }
 
 TEST(PlanApplyReplaces, IsEmptyWhenThePatchIsInForce) {
@@ -269,7 +270,7 @@ TEST(PlanApplyReplaces, IsEmptyWhenThePatchIsInForce) {
     kernel.put(kOtherFunction);
     kernel.put(kCumulative);
   });
-  EXPECT_THAT(plan_apply(file_of(kCumulative), guest, "aa11", {}).replaces, IsEmpty());
+  EXPECT_THAT(plan_apply(file_of(kCumulative), guest, {}, "aa11", {}).replaces, IsEmpty());
 }
 
 }  // namespace

@@ -66,7 +66,9 @@ TEST_F(RollForward, GoesBackToAnOlderCumulativePatch) {
 
 TEST_F(RollForward, RefusesAPatchThatTakesNothingBack) {
   bench.kernel.put(kNewer);
-  EXPECT_EQ(revert_to(bench.context, file_of(kHotFix), {}).outcome, Outcome::refused);
+  const Report report = revert_to(bench.context, file_of(kHotFix), {});
+  EXPECT_EQ(report.outcome, Outcome::refused);
+  EXPECT_THAT(report.summary, HasSubstr("not known to be a cumulative"));
   EXPECT_THAT(bench.guest.calls, IsEmpty());
 }
 

@@ -40,6 +40,25 @@ TEST(Options, HaveDefaultDurations) {
   EXPECT_EQ(options.agent_timeout, 20s);
 }
 
+TEST(Options, TakeCertificatesOneByOne) {
+  const Options options =
+      parse({"apply", "--domain", "web01", "--require-signed", "--cert", "a.pem", "--cert", "keys",
+             "--policy", "p.yaml", "--allow-downgrade", "fix.ko"});
+  EXPECT_EQ(options.verb, Verb::apply);
+  EXPECT_EQ(options.file, "fix.ko");
+  EXPECT_TRUE(options.signature.required);
+  EXPECT_THAT(options.signature.certificates, testing::ElementsAre("a.pem", "keys"));
+  EXPECT_EQ(options.signature.policy, "p.yaml");
+  EXPECT_TRUE(options.apply.preflight.allow_downgrade);
+}
+
+TEST(Options, AskForNoSignatureByThemselves) {
+  const Options options = parse({"inspect", "fix.ko"});
+  EXPECT_EQ(options.verb, Verb::inspect);
+  EXPECT_FALSE(options.signature.required);
+  EXPECT_EQ(options.signature.policy, "");
+}
+
 TEST(Options, ShowDurationsInTheHelp) {
   testing::internal::CaptureStdout();
   const Options options = parse({"apply", "--help"});

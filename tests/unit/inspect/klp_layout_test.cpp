@@ -53,7 +53,7 @@ TEST(KlpLayout, ReadsOneFunction) {
 TEST(KlpLayout, ReadsReplaceFlag) {
   LivepatchSpec spec;
   spec.contents.replace = true;
-  EXPECT_TRUE(read_back(spec).replace);
+  EXPECT_EQ(read_back(spec).replace, true);
 }
 
 TEST(KlpLayout, ReadsPositions) {

@@ -9,25 +9,6 @@ namespace vpatch::test {
 namespace {
 
 using testing::HasSubstr;
-using testing::StartsWith;
-
-TEST(KlpUnknown, KpatchBuildLayout) {
-  auto module = make_livepatch();
-  module.elf.add_section({.name = ".kpatch.funcs", .flags = SHF_ALLOC, .bytes = Bytes(96)});
-  EXPECT_THAT(unknown_reason(module.build()), StartsWith("built by kpatch-build: "));
-}
-
-TEST(KlpUnknown, KlpBuildLayout) {
-  auto module = make_livepatch();
-  module.elf.add_section({.name = ".init.klp_objects", .flags = SHF_ALLOC, .bytes = Bytes(56)});
-  EXPECT_THAT(unknown_reason(module.build()), StartsWith("built by klp-build: "));
-}
-
-TEST(KlpUnknown, OlderKlpBuildLayout) {
-  auto module = make_livepatch();
-  module.elf.add_section({.name = "__klp_objects", .flags = SHF_ALLOC, .bytes = Bytes(56)});
-  EXPECT_THAT(unknown_reason(module.build()), StartsWith("built by klp-build: "));
-}
 
 TEST(KlpUnknown, NoCallOfEnable) {
   auto module = make_livepatch();

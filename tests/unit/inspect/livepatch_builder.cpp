@@ -112,7 +112,7 @@ class Maker {
   void add_patch() {
     out_.patch_at = reserve("patch", kPatchSize);
     elf_.relocate(out_.data, out_.patch_at, out_.this_module_symbol, 0);
-    data()[out_.patch_at + 24] = std::byte{spec_.contents.replace};
+    data()[out_.patch_at + 24] = std::byte{spec_.contents.replace.value_or(false)};
   }
 
   void add_states() {

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm-agent/patch/signature_policy.h"
+
+#include <cstdlib>
+#include <fstream>
+#include <string>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace vpatch {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+class PolicyTest : public testing::Test {
+ protected:
+  PolicyTest() {
+    std::string pattern = testing::TempDir() + "vpatch-policy-XXXXXX";
+    folder = ::mkdtemp(pattern.data());
+  }
+  ~PolicyTest() override { std::filesystem::remove_all(folder); }
+
+  Result<SignaturePolicy> read(const std::string& text) const {
+    std::ofstream(folder / "policy.yaml") << text;
+    return read_signature_policy(folder / "policy.yaml");
+  }
+
+  std::filesystem::path folder;
+};
+
+TEST_F(PolicyTest, HasARuleAndCertificates) {
+  const auto policy = read("require_signed: true\ncertificates: [/etc/keys, release.pem]\n");
+  ASSERT_TRUE(policy.has_value()) << policy.error().what;
+  EXPECT_TRUE(policy->require_signed);
+  EXPECT_THAT(policy->certificates,
+              ElementsAre(std::filesystem::path("/etc/keys"), folder / "release.pem"));
+}
+
+TEST_F(PolicyTest, AsksForNothingWhenItSaysNothing) {
+  const auto policy = read("# nothing yet\n");
+  ASSERT_TRUE(policy.has_value()) << policy.error().what;
+  EXPECT_FALSE(policy->require_signed);
+  EXPECT_THAT(policy->certificates, IsEmpty());
+}
+
+TEST_F(PolicyTest, IsRefusedWhenARuleIsNotUnderstood) {
+  for (const char* const text :
+       {"require_singed: true\n", "require_signed: perhaps\n", "certificates: 7: 8\n",
+        "certificates: {a: b}\n", "- require_signed\n", "require_signed: [\n", "\t- x"}) {
+    const auto policy = read(text);
+    ASSERT_FALSE(policy.has_value()) << text;
+    EXPECT_EQ(policy.error().id, "bad-policy") << text;
+    EXPECT_EQ(policy.error().outcome, Outcome::refused);
+    EXPECT_THAT(policy.error().what, testing::Not(HasSubstr("\n")));
+  }
+}
+
+TEST_F(PolicyTest, ThatWasNamedMustExist) {
+  const auto policy = find_signature_policy(folder / "not-there.yaml");
+  ASSERT_FALSE(policy.has_value());
+  EXPECT_EQ(policy.error().id, "bad-policy");
+}
+
+}  // namespace
+}  // namespace vpatch
