@@ -1,19 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * A livepatch independent of the demo: it replaces no other and changes another
- * function. /proc/version ends in vpatch_indep=1.
+ * function. /proc/version ends in vpatch_indep=1; with another INDEP_NUMBER (see
+ * Kbuild) in that.
  */
 #include <linux/livepatch.h>
 #include <linux/module.h>
 #include <linux/seq_file.h>
+#include <linux/stringify.h>
 
 #include "proc_text.h"
+
+#ifndef INDEP_NUMBER
+#define INDEP_NUMBER	1
+#endif
 
 static char version[1024];
 
 static int indep_version_proc_show(struct seq_file *m, void *v)
 {
-	seq_printf(m, "%s vpatch_indep=1\n", version);
+	seq_printf(m, "%s vpatch_indep=" __stringify(INDEP_NUMBER) "\n", version);
 	return 0;
 }
 
@@ -55,6 +61,6 @@ module_init(vpatch_indep_init);
 module_exit(vpatch_indep_exit);
 
 MODULE_LICENSE("GPL");
-MODULE_VERSION("1");
+MODULE_VERSION(__stringify(INDEP_NUMBER));
 MODULE_DESCRIPTION("vpatch: livepatch beside the demo");
 MODULE_INFO(livepatch, "Y");

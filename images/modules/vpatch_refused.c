@@ -1,10 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * A livepatch that every kernel refuses to load: the function it means to
- * change does not exist.
+ * change does not exist. Built more than once (see Kbuild):
+ *
+ *   REFUSED_FUNCTION	the name of that function
+ *   REFUSED_POSITION	its position, 0 if not given
  */
 #include <linux/livepatch.h>
 #include <linux/module.h>
+#include <linux/stringify.h>
+
+#ifndef REFUSED_FUNCTION
+#define REFUSED_FUNCTION	vpatch_no_such_function
+#endif
+#ifndef REFUSED_POSITION
+#define REFUSED_POSITION	0
+#endif
 
 static int refused_function(void)
 {
@@ -13,8 +24,9 @@ static int refused_function(void)
 
 static struct klp_func vmlinux_funcs[] = {
 	{
-		.old_name = "vpatch_no_such_function",
+		.old_name = __stringify(REFUSED_FUNCTION),
 		.new_func = refused_function,
+		.old_sympos = REFUSED_POSITION,
 	},
 	{ }
 };
