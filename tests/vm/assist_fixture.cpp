@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/vm/assist_fixture.h"
 
-#include <cstdlib>
 #include <filesystem>
 #include <memory>
-#include <ostream>
 
 #include <boost/json.hpp>
 #include <fmt/format.h>
@@ -29,44 +27,7 @@ class LeaveNothing : public testing::Environment {
 [[maybe_unused]] const testing::Environment* const kLeaveNothing =
     testing::AddGlobalTestEnvironment(new LeaveNothing);
 
-const boost::json::object* finding(const Answer& answer, const std::string& id) {
-  for (const auto& one : answer.report.at("findings").as_array()) {
-    if (text_of(one.as_object(), "id") == id) {
-      return &one.as_object();
-    }
-  }
-  return nullptr;
-}
-
 }  // namespace
-
-int count_from_environment(const char* name, int otherwise) {
-  const char* text = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): no threads run
-  if (text == nullptr) {
-    return otherwise;
-  }
-  const int count = std::stoi(text);
-  if (count < 1) {
-    throw std::runtime_error(fmt::format("{}={} is no positive number", name, text));
-  }
-  return count;
-}
-
-bool Answer::found(const std::string& id, const std::string& text) const {
-  const auto* one = finding(*this, id);
-  return one != nullptr && text_of(*one, "text").find(text) != std::string::npos;
-}
-
-std::string Answer::hint_of(const std::string& id) const {
-  const auto* one = finding(*this, id);
-  return one == nullptr ? "" : text_of(*one, "hint");
-}
-
-std::ostream& operator<<(std::ostream& out, const Answer& answer) {
-  return out << "exit code " << answer.exit_code << "\n"
-             << boost::json::serialize(answer.report) << "\n"
-             << answer.progress;
-}
 
 void AssistTest::drop_vm() {
   holder().reset();
@@ -75,12 +36,17 @@ void AssistTest::drop_vm() {
 TestVm& AssistTest::vm() {
   if (holder() == nullptr) {
     cache_folder();
-    holder() = std::make_unique<TestVm>(fmt::format("vpatch-assist-{}-{}", backend(), kernel()));
-    holder()->guest(
-        "/sbin/insmod /lib/modules/vpatch/vpatch_target.ko && "
-        "for t in /proc/$(pidof qemu-ga)/task/*; do taskset -p 1 ${t##*/} || exit 1; done");
+    holder() = std::make_unique<TestVm>(
+        fmt::format("vpatch-{}-{}-{}", VPATCH_TEST_GUEST, backend(), kernel()));
+    prepare(*holder());
   }
   return *holder();
+}
+
+void AssistTest::prepare(const TestVm& vm) {
+  vm.guest(
+      "/sbin/insmod /lib/modules/vpatch/vpatch_target.ko && "
+      "for t in /proc/$(pidof qemu-ga)/task/*; do taskset -p 1 ${t##*/} || exit 1; done");
 }
 
 void AssistTest::TearDown() {
@@ -110,12 +76,7 @@ void AssistTest::in_background(const std::string& script) {
 }
 
 Answer AssistTest::change(const std::string& verb, const std::vector<std::string>& arguments) {
-  std::vector<std::string> all = {"--json"};
-  all.insert(all.end(), arguments.begin(), arguments.end());
-  const ProcessResult result = vm().vpatch(verb, all);
-  boost::system::error_code error;
-  const auto report = boost::json::parse(result.out, error);
-  return {result.exit_code, error ? boost::json::object() : report.as_object(), result.err};
+  return ask(vm(), verb, arguments);
 }
 
 Answer AssistTest::apply(std::vector<std::string> options) const {

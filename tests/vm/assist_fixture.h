@@ -4,33 +4,12 @@
 #include <string>
 #include <vector>
 
-#include <boost/json/object.hpp>
 #include <gtest/gtest.h>
 
+#include "tests/vm/answer.h"
 #include "tests/vm/introspect_support.h"
 
 namespace vpatch::test {
-
-/// A positive number from the environment, or `otherwise`: how long the long tests run.
-int count_from_environment(const char* name, int otherwise);
-
-/// What a verb with --json printed, and its exit code.
-struct Answer {
-  int exit_code = -1;
-  boost::json::object report;
-  std::string progress;  ///< its error output
-
-  /// The report's "transition"; throws where no transition was seen.
-  const boost::json::object& transition() const { return report.at("transition").as_object(); }
-  std::uint64_t number(const std::string& of_transition) const {
-    return number_of(transition(), of_transition);
-  }
-  /// Whether a finding of this id says something that contains `text`.
-  bool found(const std::string& id, const std::string& text = {}) const;
-  /// The hint of that finding; empty when there is none.
-  std::string hint_of(const std::string& id) const;
-};
-std::ostream& operator<<(std::ostream& out, const Answer& answer);
 
 /// A guest whose transitions are held up and helped along, shared by all tests of it. vpatch_target
 /// is loaded; the agent, and so what it starts, keeps to CPU 0: a thread on CPU 1 runs there when a
@@ -46,6 +25,8 @@ class AssistTest : public testing::Test {
   void TearDown() override;
 
   static TestVm& vm();
+  /// What a guest that has just booted needs.
+  static void prepare(const TestVm& vm);
   static void target(const std::string& command);
   /// Waits until vpatch_target's file says so: "sleeping=0 blocked=1 spinning=0".
   static bool target_state_is(const std::string& state);
