@@ -23,7 +23,7 @@ while [ -n "$(livepatches)" ]; do
   done
   for module in $(livepatches); do /sbin/rmmod "$module"; done
   tries=$((tries + 1))
-  [ $tries -lt 300 ] || exit 1
+  [ $tries -lt 100 ] || exit 1
   sleep 0.1
 done 2>/dev/null
 for module in vpatch_pair vpatch_twins; do
@@ -45,7 +45,12 @@ void LivepatchTest::SetUp() {
 }
 
 void LivepatchTest::TearDown() {
-  clean_guest();
+  try {
+    clean_guest();
+  } catch (const std::runtime_error& error) {
+    ADD_FAILURE() << error.what();
+    reboot();  // the other tests are not to suffer
+  }
   EXPECT_EQ(vm().fingerprint(), before_);
   EXPECT_EQ(vm().trouble(), "");
 }
