@@ -107,6 +107,11 @@ std::vector<Bad> Refusal::damaged_files() {
       return file.put(table.offset + table.size - 24 + field, value, size).bytes();
     };
   };
+  // The first one is the patch's own module; another address there makes the kernel crash.
+  const auto another_owner = [] {
+    ModuleFile file = module_file("vpatch_demo_v1");
+    return file.put(file.section(".rela.data").offset + 16, 8, 8).bytes();
+  };
   return {
       {.name = "Empty", .file = [] { return std::string(); }, .id = "bad-file", .message = "empty"},
       {.name = "NotElf",
@@ -138,6 +143,10 @@ std::vector<Bad> Refusal::damaged_files() {
        .file = relocation(12, 0xffffff, 4),
        .id = "corrupt-module",
        .message = "names no symbol"},
+      {.name = "PatchThatBelongsToNoModule",
+       .file = another_owner,
+       .id = "corrupt-module",
+       .message = "klp_patch.mod"},
       {.name = "RelocationThatMakesNoPointer",
        .file = relocation(8, 2, 4),  // R_X86_64_PC32
        .id = "corrupt-module",

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <elf.h>
+#include <fmt/format.h>
 
 namespace vpatch {
 namespace {
@@ -42,6 +43,14 @@ bool points_to_data(const ElfModule& module, const ElfRelocation& relocation) {
   return place && !module.section(place->section).is_code();
 }
 
+/// Whether klp_patch.objs could be behind `place`.
+bool has_objects(const ElfModule& module, Place place) {
+  const std::uint64_t at = place.offset + kObjsOffset;
+  const auto objs = module.relocations(place.section, at, at + 1);
+  return !module.section(place.section).is_code() && !objs.empty() &&
+         points_to_data(module, objs.front());
+}
+
 /// The places that look like a klp_patch from inside, in order.
 std::vector<Place> shaped_like_patch(const ElfModule& module, std::uint32_t this_module) {
   std::vector<Place> found;
@@ -51,10 +60,7 @@ std::vector<Place> shaped_like_patch(const ElfModule& module, std::uint32_t this
       if (mod.type != R_X86_64_64) continue;
       const auto owner = target_of(module, mod);
       if (!owner || owner->place != Place{this_module, 0}) continue;
-      const auto objs =
-          module.relocations(i, mod.offset + kObjsOffset, mod.offset + kObjsOffset + 1);
-      if (objs.empty() || !points_to_data(module, objs.front())) continue;
-      found.push_back({i, mod.offset});
+      if (has_objects(module, {i, mod.offset})) found.push_back({i, mod.offset});
     }
   }
   return found;
@@ -80,6 +86,23 @@ std::optional<Place> referred_to(const ElfModule& module, const ElfRelocation& r
   }
 }
 
+/// What each call of klp_enable_patch() is given, where the instruction before the call says so.
+std::vector<Place> given_to_enable(const ElfModule& module, std::uint32_t section) {
+  constexpr std::uint64_t kNear = 16;  ///< bytes from one operand to the next
+  const auto relocations = module.relocations(section);
+  std::vector<Place> given;
+  for (std::size_t at = 1; at < relocations.size(); ++at) {
+    const auto& call = relocations[at];
+    const auto& before = relocations[at - 1];
+    if (module.symbol_name(module.symbols()[call.symbol]) != kEnablePatch ||
+        call.offset - before.offset > kNear) {
+      continue;
+    }
+    if (const auto place = referred_to(module, before)) given.push_back(*place);
+  }
+  return given;
+}
+
 }  // namespace
 
 Reading<Place> find_klp_patch(const ElfModule& module) {
@@ -100,6 +123,15 @@ Reading<Place> find_klp_patch(const ElfModule& module) {
   std::ranges::sort(found);
   const auto repeated = std::ranges::unique(found);
   found.erase(repeated.begin(), repeated.end());
+  for (const std::uint32_t section : calling) {
+    for (const Place& place : given_to_enable(module, section)) {
+      // The kernel would follow a wrong pointer.
+      if (has_objects(module, place) && !std::ranges::binary_search(shaped, place)) {
+        return stop_corrupt(fmt::format("klp_patch.mod at {} is not this module's struct module",
+                                        describe(module, place)));
+      }
+    }
+  }
   if (found.empty()) return stop_unknown("no klp_patch structure is in its data");
   if (found.size() > 1) return stop_unknown("more than one klp_patch structure is in its data");
   return found.front();

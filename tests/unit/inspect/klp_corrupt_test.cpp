@@ -248,5 +248,17 @@ TEST(KlpCorrupt, MoreStatesThanTheLimit) {
   EXPECT_THAT(refusal(make_livepatch(spec).build()), EndsWith("more than 4096 states"));
 }
 
+TEST(KlpCorrupt, PatchOfAnotherModule) {
+  auto module = make_livepatch();
+  module.elf.drop_relocation(module.data, module.patch_at);
+  EXPECT_THAT(refusal(module.build()), EndsWith("is not this module's struct module"));
+}
+
+TEST(KlpCorrupt, OwnerThatIsNotTheStartOfStructModule) {
+  auto module = make_livepatch();
+  module.elf.relocation(module.data, module.patch_at).r_addend = 8;
+  EXPECT_THAT(refusal(module.build()), EndsWith("is not this module's struct module"));
+}
+
 }  // namespace
 }  // namespace vpatch::test
