@@ -406,8 +406,9 @@ class Program {
     if (!how) {
       return print_error(how.error(), "revert");
     }
-    return change(entry_of("revert", *file), "revert to " + file->name,
-                  [&](Context& environment) { return revert_to(environment, *file, *how); });
+    return change(
+        entry_of("revert", *file), "revert to " + file->name,
+        [&](Context& environment) { return revert_to(environment, *file, *how); }, forget_replaced);
   }
 
   Outcome revert_to_nop() {
@@ -424,8 +425,10 @@ class Program {
       return print_error(how.error(), "revert");
     }
     OperationStart entry{.verb = "revert", .patch = std::string(kNopModule)};
-    return change(nop ? entry_of("revert", *nop) : std::move(entry), "revert by an empty livepatch",
-                  [&](Context& environment) { return replace_with_nop(environment, nop, *how); });
+    return change(
+        nop ? entry_of("revert", *nop) : std::move(entry), "revert by an empty livepatch",
+        [&](Context& environment) { return replace_with_nop(environment, nop, *how); },
+        forget_replaced);
   }
 
   Outcome force_transition() {

@@ -28,9 +28,10 @@ Result<std::optional<LastLoad>> last_load(Journal& journal, const Registration& 
 std::vector<std::string> superseded(Recorder& recorder, const Domain& domain,
                                     const LivepatchFile& file, const Report& report) {
   std::vector<std::string> names;
-  if (report.loaded && (!file.contents || file.contents->replace)) {
+  const auto replace = file.contents ? file.contents->replace : std::nullopt;
+  if (report.loaded && replace != false) {
     for (const Registration& other : recorder.registrations(domain.identity())) {
-      const bool gone = file.contents || std::ranges::count(report.replaced, other.patch) > 0;
+      const bool gone = replace == true || std::ranges::count(report.replaced, other.patch) > 0;
       if (other.patch != file.name && gone) {
         names.push_back(other.patch);
       }
@@ -85,6 +86,12 @@ void forget_registered(Recorder& recorder, const Domain& domain, const Report& r
   for (const Registration& other : recorder.registrations(domain.identity())) {
     recorder.warning(fmt::format("{0} stays registered for {1}: `vpatch revert {0}` ends that",
                                  other.patch, domain.name()));
+  }
+}
+
+void forget_replaced(Recorder& recorder, const Domain& domain, const Report& report) {
+  for (const std::string& patch : report.replaced) {
+    forget(recorder, domain, patch);
   }
 }
 

@@ -35,5 +35,8 @@ void warn_of_registered(Recorder& recorder, const Domain& domain, const Livepatc
                         const Report& report);
 /// Takes the registration of a reverted livepatch back.
 void forget_registered(Recorder& recorder, const Domain& domain, const Report& report);
+/// Takes back those of the livepatches that an operation went back from: `ensure` must not bring
+/// them again.
+void forget_replaced(Recorder& recorder, const Domain& domain, const Report& report);
 
 }  // namespace vpatch
