@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <ios>
 #include <memory>
 #include <system_error>
 #include <utility>
@@ -132,7 +133,12 @@ Result<Verification> verify(const std::string& path) {
   if (!file) {
     return fail(Outcome::refused, fmt::format("{} cannot be read", path));
   }
-  return verify_export(file);
+  try {
+    return verify_export(file);
+  } catch (const std::ios_base::failure& failure) {  // a folder opens, and cannot be read
+    return fail(Outcome::refused,
+                fmt::format("{} cannot be read: {}", path, failure.code().message()));
+  }
 }
 
 Result<Outcome> show_verification(const std::string& path, bool as_json, const Style& style) {

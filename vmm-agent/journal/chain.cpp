@@ -17,6 +17,7 @@ namespace json = boost::json;
 
 constexpr int kFormat = 1;
 constexpr std::size_t kLongestLine = std::size_t{64} << 20;
+static_assert(kMaxDetail < kLongestLine / 2);
 constexpr std::int64_t kMostEntries = std::int64_t{1} << 52;
 
 std::string quoted(std::string_view text) {

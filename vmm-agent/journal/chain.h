@@ -5,6 +5,7 @@
 // was noted elsewhere tells.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <istream>
 #include <string>
@@ -18,6 +19,9 @@ namespace vpatch {
 /// What the first entry has before it.
 inline constexpr std::string_view kNoHash =
     "0000000000000000000000000000000000000000000000000000000000000000";
+
+/// The longest detail that is written, far below the longest line that is read.
+inline constexpr std::size_t kMaxDetail = std::size_t{16} << 20;
 
 struct ChainEntry {
   std::int64_t link = 0;  ///< its place, from 1, without gaps
@@ -49,7 +53,8 @@ struct Verification {
   void add(std::string problem);
 };
 
-/// Verifies an export. Lines are untrusted: any bytes, at most 64 MiB each.
+/// Verifies an export. Lines are untrusted: any bytes, at most 64 MiB each. Throws what reading the
+/// stream's buffer throws: std::ios_base::failure.
 Verification verify_export(std::istream& lines);
 
 }  // namespace vpatch

@@ -195,7 +195,9 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?))sql");
 Result<void> Journal::event(OperationId operation, std::string_view kind,
                             const json::object& detail) {
   return attempt_to_write("record an event", [&]() -> Result<void> {
-    append_event(*database_, std::to_underlying(operation), now_utc(), kind, detail);
+    const std::size_t size = json::serialize(detail).size();
+    append_event(*database_, std::to_underlying(operation), now_utc(), kind,
+                 size <= kMaxDetail ? detail : json::object{{"too_long", size}});
     return {};
   });
 }

@@ -139,6 +139,7 @@ class Journal {
 
   Result<OperationId> begin(const OperationStart& start);
   /// `kind` is a word such as "pause"; events of one operation are numbered in the order of calls.
+  /// Of a detail above kMaxDetail (chain.h), its size alone is kept.
   Result<void> event(OperationId operation, std::string_view kind,
                      const boost::json::object& detail);
   /// Once for each operation; an error for one that has ended.
@@ -164,7 +165,8 @@ class Journal {
   Result<std::optional<StoredOperation>> last_load(const std::string& identity,
                                                    const std::string& file_sha256);
 
-  /// Holds all entries against the chain, and the rest against the entries.
+  /// Holds all entries against the chain, and the rest against the entries; and looks for damage of
+  /// the file itself.
   Result<Verification> verify();
   /// Gives `take` the journal's lines as chain.h describes them, the closing line included, until
   /// it returns false. Damage is not hidden: verify_export() finds it.
@@ -180,6 +182,7 @@ class Journal {
   template <class Function>
   auto attempt_to_write(std::string_view what, const Function& function) -> decltype(function());
   Result<void> still_there() const;
+  void remove_unneeded_copy(const std::string& file_sha256);
 
   std::unique_ptr<SQLite::Database> database_;
   std::filesystem::path path_;

@@ -16,8 +16,10 @@ namespace {
 
 namespace json = boost::json;
 
+// From the table itself: an index that was tampered with may hide a row.
 constexpr const char* kEntries =
-    "SELECT link, operation_id, sequence, at, kind, detail, hash FROM event ORDER BY link";
+    "SELECT link, operation_id, sequence, at, kind, detail, hash FROM event NOT INDEXED "
+    "ORDER BY link";
 constexpr int kHashColumn = 6;
 
 ChainEntry entry_of(SQLite::Statement& row) {
@@ -52,7 +54,10 @@ class Expected {
       }
       operation["ended_at"] = entry.at;
     } else if (entry.kind == "registered") {
-      registrations_[key_of(detail)] = detail;
+      // One that is registered again keeps its place.
+      Registered& registered = registrations_[key_of(detail)];
+      registered.place = registered.place == 0 ? entry.link : registered.place;
+      registered.columns = std::move(detail);
     } else if (entry.kind == "unregistered") {
       registrations_.erase(key_of(detail));
     }
@@ -64,12 +69,13 @@ class Expected {
   }
 
  private:
+  static std::string text_of(const json::object& registration, const char* name) {
+    const json::value* value = registration.if_contains(name);
+    return value == nullptr ? std::string() : json::serialize(*value);
+  }
+
   static std::string key_of(const json::object& registration) {
-    const auto text = [&registration](const char* name) {
-      const json::value* value = registration.if_contains(name);
-      return value == nullptr ? std::string() : json::serialize(*value);
-    };
-    return text("identity") + " " + text("patch");
+    return text_of(registration, "identity") + " " + text_of(registration, "patch");
   }
 
   void compare_operations(SQLite::Database& database, Verification& result) {
@@ -96,26 +102,39 @@ class Expected {
   }
 
   void compare_registrations(SQLite::Database& database, Verification& result) {
-    SQLite::Statement rows(database,
-                           fmt::format("SELECT {} FROM registration", kRegistrationColumns));
+    // `ensure` goes by the order of a domain's ids.
+    SQLite::Statement rows(
+        database,
+        fmt::format("SELECT {} FROM registration NOT INDEXED ORDER BY id", kRegistrationColumns));
+    std::map<std::string, std::int64_t> last_place;  // by identity
     while (rows.executeStep()) {
       const json::object registration = row_of(rows);
       const auto expected = registrations_.extract(key_of(registration));
-      if (expected.empty() || expected.mapped() != registration) {
+      if (expected.empty() || expected.mapped().columns != registration) {
         result.add(fmt::format("the registration of {} for {} is not the one that was recorded",
-                               json::serialize(registration.at("patch")),
-                               json::serialize(registration.at("domain"))));
+                               text_of(registration, "patch"), text_of(registration, "domain")));
+        continue;
       }
+      std::int64_t& last = last_place[text_of(registration, "identity")];
+      if (expected.mapped().place < last) {
+        result.add(fmt::format("the registration of {} for {} is not in its place",
+                               text_of(registration, "patch"), text_of(registration, "domain")));
+      }
+      last = std::max(last, expected.mapped().place);
     }
-    for (const auto& [key, registration] : registrations_) {
+    for (const auto& [key, registered] : registrations_) {
       result.add(fmt::format("the registration of {} for {} is missing",
-                             json::serialize(registration.at("patch")),
-                             json::serialize(registration.at("domain"))));
+                             text_of(registered.columns, "patch"),
+                             text_of(registered.columns, "domain")));
     }
   }
 
+  struct Registered {
+    std::int64_t place = 0;  ///< the entry that registered it first
+    json::object columns;
+  };
   std::map<std::int64_t, json::object> operations_;
-  std::map<std::string, json::object> registrations_;
+  std::map<std::string, Registered> registrations_;
 };
 
 std::string range_of(std::int64_t first, std::int64_t last) {
@@ -127,12 +146,41 @@ void verify_entry(const ChainEntry& entry, const std::string& hash, Verification
   const auto next = static_cast<std::int64_t>(result.entries) + 1;
   if (entry.link > next) {
     result.add(range_of(next, entry.link - 1));
+  } else if (entry.link < next) {
+    result.add(fmt::format("entry {} is not in its place", entry.link));
   } else if (hash_of(line_of(entry, result.head)) != hash) {
     result.add(fmt::format("entry {} was changed: event {} ({}) of operation {}", entry.link,
                            entry.sequence, entry.kind, entry.operation));
   }
   result.entries = static_cast<std::uint64_t>(entry.link);
   result.head = hash;
+}
+
+/// What the chain does not see: the file's own structure, and what vpatch never puts into it.
+void verify_file(SQLite::Database& database, Verification& result) {
+  SQLite::Statement check(database, "PRAGMA integrity_check");
+  while (check.executeStep()) {
+    if (const auto line = check.getColumn(0).getString(); line != "ok") {
+      result.add(fmt::format("the database is damaged: {}", line));
+    }
+  }
+  SQLite::Statement foreign(
+      database, "SELECT type, name FROM sqlite_schema WHERE type NOT IN ('table', 'index')");
+  while (foreign.executeStep()) {
+    result.add(fmt::format("a {} was put in: {}", foreign.getColumn(0).getString(),
+                           json::serialize(json::value(foreign.getColumn(1).getString()))));
+  }
+}
+
+/// SQLite notes the highest id that it gave out.
+void verify_last_operation(SQLite::Database& database, Verification& result) {
+  const auto number = [&database](const char* sql) { return database.execAndGet(sql).getInt64(); };
+  const auto given =
+      number("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'operation'");
+  const auto last = number("SELECT coalesce(max(id), 0) FROM operation");
+  if (given != last) {
+    result.add(fmt::format("the last operation is {}, and the last one begun was {}", last, given));
+  }
 }
 
 void verify_head(SQLite::Database& database, Verification& result) {
@@ -157,6 +205,7 @@ Result<Verification> Journal::verify() {
     const SQLite::Transaction all_of_one_moment(*database_);
     Verification result;
     Expected expected;
+    verify_file(*database_, result);
     SQLite::Statement rows(*database_, kEntries);
     while (rows.executeStep()) {
       const ChainEntry entry = entry_of(rows);
@@ -164,6 +213,7 @@ Result<Verification> Journal::verify() {
       expected.take(entry);
     }
     verify_head(*database_, result);
+    verify_last_operation(*database_, result);
     expected.compare(*database_, result);
     return result;
   });

@@ -79,7 +79,16 @@ fs::path Journal::copy_of(const std::string& file_sha256) const {
 
 Result<void> Journal::register_patch(OperationId operation, const Registration& registration,
                                      std::span<const std::byte> file) {
-  return attempt_to_write("register a livepatch", [&]() -> Result<void> {
+  std::string replaced;
+  auto registered = attempt_to_write("register a livepatch", [&]() -> Result<void> {
+    SQLite::Statement old(*database_,
+                          "SELECT file_sha256 FROM registration WHERE identity = ? AND patch = ?");
+    old.bind(1, registration.identity);
+    old.bind(2, registration.patch);
+    if (old.executeStep()) {
+      replaced = old.getColumn(0).getString();
+    }
+    old.reset();
     if (auto kept = keep(copy_of(registration.file_sha256), file); !kept) {
       return kept;
     }
@@ -111,11 +120,29 @@ ON CONFLICT (identity, patch) DO UPDATE SET
     append_event(*database_, std::to_underlying(operation), at, "registered", row_of(row));
     return {};
   });
+  if (registered && !replaced.empty() && replaced != registration.file_sha256) {
+    remove_unneeded_copy(replaced);
+  }
+  return registered;
+}
+
+/// After the row that needed it is gone for good; what registers the same file meanwhile keeps it.
+void Journal::remove_unneeded_copy(const std::string& file_sha256) {
+  const auto done = attempt_to_write("remove a copy", [&]() -> Result<void> {
+    SQLite::Statement others(*database_, "SELECT 1 FROM registration WHERE file_sha256 = ?");
+    others.bind(1, file_sha256);
+    if (!others.executeStep()) {
+      std::error_code ignored;
+      fs::remove(copy_of(file_sha256), ignored);
+    }
+    return {};
+  });
+  static_cast<void>(done);  // a copy too many does no harm
 }
 
 Result<bool> Journal::unregister_patch(OperationId operation, const std::string& identity,
                                        const std::string& patch) {
-  std::string no_longer_needed;
+  std::string sha256;
   auto removed = attempt_to_write("take a registration back", [&]() -> Result<bool> {
     SQLite::Statement row(*database_,
                           "SELECT file_sha256 FROM registration WHERE identity = ? AND patch = ?");
@@ -124,7 +151,7 @@ Result<bool> Journal::unregister_patch(OperationId operation, const std::string&
     if (!row.executeStep()) {
       return false;
     }
-    const std::string sha256 = row.getColumn(0).getString();
+    sha256 = row.getColumn(0).getString();
     row.reset();
     SQLite::Statement remove(*database_,
                              "DELETE FROM registration WHERE identity = ? AND patch = ?");
@@ -133,16 +160,10 @@ Result<bool> Journal::unregister_patch(OperationId operation, const std::string&
     remove.exec();
     append_event(*database_, std::to_underlying(operation), now_utc(), "unregistered",
                  {{"identity", identity}, {"patch", patch}});
-    SQLite::Statement others(*database_, "SELECT 1 FROM registration WHERE file_sha256 = ?");
-    others.bind(1, sha256);
-    if (!others.executeStep()) {
-      no_longer_needed = sha256;
-    }
     return true;
   });
-  if (removed && !no_longer_needed.empty()) {
-    std::error_code ignored;  // a copy too many does no harm
-    fs::remove(copy_of(no_longer_needed), ignored);
+  if (removed && *removed) {
+    remove_unneeded_copy(sha256);
   }
   return removed;
 }

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/unit/journal/journal_support.h"
+#include "vmm-agent/cli/history.h"
 
 namespace vpatch {
 namespace {
@@ -21,6 +22,15 @@ StoredOperation some_operation() {
           .start = some_start(),
           .ended_at = "2026-11-21T09:41:25.000017Z",
           .end = some_end()};
+}
+
+TEST(HistoryOfAFile, ThatIsAFolderIsRefused) {
+  HistoryOptions options;
+  options.verify = testing::TempDir();
+  const auto shown = show_history(options, Style(false));
+  ASSERT_FALSE(shown.has_value());
+  EXPECT_EQ(shown.error().outcome, Outcome::refused);
+  EXPECT_THAT(shown.error().what, HasSubstr("cannot be read: Is a directory"));
 }
 
 TEST(HistoryTable, HasALineForEachOperation) {

@@ -81,7 +81,28 @@ TEST_F(AuditTest, RemovedOperationIsFound) {
 
 TEST_F(AuditTest, RemovedEndOfTheJournalIsFound) {
   EXPECT_THAT(after("DELETE FROM event WHERE operation_id = 3; DELETE FROM operation WHERE id = 3"),
-              ElementsAre("entry 8 is missing at the end"));
+              ElementsAre("entry 8 is missing at the end",
+                          "the last operation is 2, and the last one begun was 3"));
+}
+
+TEST_F(AuditTest, RemovedEndOfTheJournalIsFoundWhenTheHeadIsSetBackToo) {
+  EXPECT_THAT(after("DELETE FROM event WHERE operation_id = 3; DELETE FROM operation WHERE id = 3; "
+                    "UPDATE chain_head SET links = 7, hash = (SELECT hash FROM event "
+                    "WHERE link = 7)"),
+              ElementsAre("the last operation is 2, and the last one begun was 3"));
+}
+
+TEST_F(AuditTest, TriggerOrViewIsFound) {
+  EXPECT_THAT(after("CREATE TRIGGER silent BEFORE INSERT ON event BEGIN SELECT raise(IGNORE); END; "
+                    "CREATE VIEW pretty AS SELECT * FROM event"),
+              ElementsAre("a trigger was put in: \"silent\"", "a view was put in: \"pretty\""));
+}
+
+TEST_F(AuditTest, DamageOfTheFileIsFound) {
+  EXPECT_THAT(after("PRAGMA ignore_check_constraints = ON; "
+                    "UPDATE event SET detail = 'x' WHERE link = 2"),
+              ElementsAre("the database is damaged: CHECK constraint failed in event",
+                          HasSubstr("entry 2 was changed")));
 }
 
 TEST_F(AuditTest, ChangedColumnsOfAnOperationAreFound) {
@@ -115,6 +136,38 @@ TEST_F(AuditTest, ChangedRegistrationIsFound) {
   EXPECT_THAT(after("UPDATE registration SET file_sha256 = 'x'"),
               ElementsAre(HasSubstr("is not the one that was recorded")));
   EXPECT_THAT(after("DELETE FROM registration"), ElementsAre(HasSubstr("is missing")));
+}
+
+TEST_F(AuditTest, ExchangedRegistrationsAreFound) {
+  {
+    Journal journal = open();
+    const OperationId id = journal.begin({.verb = "apply"}).value();
+    Registration later = some_registration();
+    later.patch = "later";
+    ASSERT_TRUE(journal.register_patch(id, later, some_file()));
+    ASSERT_TRUE(journal.register_patch(id, some_registration(), some_file())) << "again";
+    Registration elsewhere = some_registration();
+    elsewhere.identity = "another";
+    ASSERT_TRUE(journal.register_patch(id, elsewhere, some_file()));
+  }
+  EXPECT_THAT(open().verify().value().problems, IsEmpty());
+  EXPECT_THAT(after("UPDATE registration SET id = 9 WHERE id = 1"),
+              ElementsAre(R"(the registration of "fix_pipe" for "web01" is not in its place)"));
+}
+
+TEST_F(AuditTest, DetailThatIsTooLongLeavesItsSizeAndASoundExport) {
+  {
+    Journal journal = open();
+    const OperationId id = journal.begin({.verb = "apply"}).value();
+    ASSERT_TRUE(journal.event(id, "step", {{"text", std::string(kMaxDetail, 'x')}}));
+    const auto events = journal.events(id).value();
+    ASSERT_EQ(events.size(), 2U);
+    EXPECT_EQ(
+        boost::json::serialize(events[1].detail),
+        "{\"too_long\":" + std::to_string(kMaxDetail + std::string(R"({"text":""})").size()) + "}");
+  }
+  std::istringstream lines(exported());
+  EXPECT_THAT(verify_export(lines).problems, IsEmpty());
 }
 
 TEST_F(AuditTest, ChangedHeadIsFound) {

@@ -92,6 +92,21 @@ TEST_F(RegistrationsTest, CopyGoesWithTheLastThatNeedsIt) {
   EXPECT_THAT(journal_.verify().value().problems, IsEmpty());
 }
 
+TEST_F(RegistrationsTest, CopyThatWasReplacedGoesWhenNobodyElseNeedsIt) {
+  Registration rebuilt = named("one");
+  rebuilt.file_sha256 = std::string(64, 'd');
+  const auto copy = journal_.copy_of(some_registration().file_sha256);
+  ASSERT_TRUE(journal_.register_patch(operation_, named("one"), some_file()));
+  ASSERT_TRUE(journal_.register_patch(operation_, named("two"), some_file()));
+  ASSERT_TRUE(journal_.register_patch(operation_, rebuilt, some_file()));
+  EXPECT_TRUE(std::filesystem::exists(copy)) << "of two";
+  rebuilt.patch = "two";
+  ASSERT_TRUE(journal_.register_patch(operation_, rebuilt, some_file()));
+  EXPECT_FALSE(std::filesystem::exists(copy));
+  ASSERT_TRUE(journal_.register_patch(operation_, rebuilt, some_file()));
+  EXPECT_TRUE(std::filesystem::exists(journal_.copy_of(rebuilt.file_sha256)));
+}
+
 TEST_F(RegistrationsTest, CopyThatCannotBeWrittenIsAnErrorAndNothingIsRegistered) {
   std::ofstream(folder() / "state" / "patches") << "a file where the folder should be";
   const auto done = journal_.register_patch(operation_, some_registration(), some_file());
