@@ -125,12 +125,7 @@ Result<std::vector<std::vector<Symbol>>> Symbolizer::all_named(
   if (symbols == nullptr) {
     return std::unexpected(module_symbols_[index]->error());
   }
-  std::vector<std::vector<Symbol>> result;
-  result.reserve(names.size());
-  for (const std::string_view name : names) {
-    result.push_back(symbols->named(name, max));
-  }
-  return result;
+  return symbols->all_named(names, max);
 }
 
 }  // namespace vpatch::introspect

@@ -20,12 +20,13 @@ constexpr std::uint32_t kFlagGone = 1, kFlagDisabled = 2, kFlagFtrace = 8;
 /// Of the link back in struct hlist_node.
 constexpr std::uint64_t kPprev = 8;
 
-/// Adds the probes of the chain that the pointer at `head` starts.
+/// Adds the probes of the chain that the pointer at `head` starts. `visited` counts those that are
+/// gone too, of all chains.
 Result<void> read_chain(const VirtualMemory& memory, const KprobeLayout& layout, GuestVirtAddr head,
-                        GuestVirtAddr first, std::vector<Kprobe>& probes) {
+                        GuestVirtAddr first, std::size_t& visited, std::vector<Kprobe>& probes) {
   GuestVirtAddr before = head;
   for (GuestVirtAddr node = first; node != GuestVirtAddr();) {
-    if (probes.size() == kMaxKprobes) {
+    if (++visited > kMaxKprobes) {
       return fail(Errc::corrupt, fmt::format("more than {} kprobes", kMaxKprobes));
     }
     const auto probe = StructCopy::read(memory, struct_of(node, layout.hlist), layout.size);
@@ -71,9 +72,10 @@ Result<std::vector<Kprobe>> read_kprobes(const VirtualMemory& memory, const Kpro
       return std::unexpected(std::move(done).error().in_context("read the table of kprobes"));
     }
     std::vector<Kprobe> probes;
+    std::size_t visited = 0;
     for (std::size_t bucket = 0; bucket < kBuckets; ++bucket) {
       if (auto done = read_chain(memory, layout, member_at(layout.table, bucket * 8),
-                                 GuestVirtAddr(heads.at(bucket)), probes);
+                                 GuestVirtAddr(heads.at(bucket)), visited, probes);
           !done) {
         return std::unexpected(std::move(done).error());
       }

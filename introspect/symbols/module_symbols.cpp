@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <span>
+#include <unordered_map>
 #include <utility>
 
 #include <elf.h>
@@ -105,14 +106,26 @@ std::optional<Symbol> ModuleSymbols::at(GuestVirtAddr address) const {
 }
 
 std::vector<Symbol> ModuleSymbols::named(std::string_view wanted, std::size_t max) const {
-  std::vector<Symbol> symbols;
+  return std::move(all_named(std::span(&wanted, 1), max).front());
+}
+
+std::vector<std::vector<Symbol>> ModuleSymbols::all_named(std::span<const std::string_view> names,
+                                                          std::size_t max) const {
+  std::unordered_map<std::string_view, std::vector<Symbol>> found;
+  for (const std::string_view wanted : names) {
+    found.try_emplace(wanted);
+  }
   for (const Entry& entry : entries_) {
-    if (symbols.size() == max || wanted.empty()) {
-      break;
+    const auto text = entry.defined ? name(entry) : std::string_view();
+    const auto wanted = text.empty() ? found.end() : found.find(text);
+    if (wanted != found.end() && wanted->second.size() < max) {
+      wanted->second.push_back(symbol(entry, end_of_text(GuestVirtAddr(entry.value))));
     }
-    if (entry.defined && name(entry) == wanted) {
-      symbols.push_back(symbol(entry, end_of_text(GuestVirtAddr(entry.value))));
-    }
+  }
+  std::vector<std::vector<Symbol>> symbols;
+  symbols.reserve(names.size());
+  for (const std::string_view wanted : names) {
+    symbols.push_back(found.find(wanted)->second);
   }
   return symbols;
 }

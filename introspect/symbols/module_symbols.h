@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -37,6 +38,10 @@ class ModuleSymbols {
 
   /// Every symbol of that name in table order, which is livepatch's sympos order; at most `max`.
   std::vector<Symbol> named(std::string_view name, std::size_t max = 64) const;
+
+  /// The same for each of `names`, in one walk over the table.
+  std::vector<std::vector<Symbol>> all_named(std::span<const std::string_view> names,
+                                             std::size_t max) const;
 
   /// All of its symbols that are defined here and have a name, in table order.
   std::vector<Symbol> all() const;

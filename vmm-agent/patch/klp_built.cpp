@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm-agent/patch/klp_built.h"
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -15,8 +15,6 @@
 
 namespace vpatch {
 namespace {
-
-constexpr std::size_t kMaxFunctions = 65536;
 
 /// kpatch's struct kpatch_patch_func, one for each function (kmod/patch/kpatch-patch.h).
 namespace kpatch_func {
@@ -46,6 +44,10 @@ constexpr std::uint64_t kSympos = 16;
 constexpr std::uint64_t kSize = 24;
 }  // namespace klp_func_ext
 
+std::string too_many_objects() {
+  return fmt::format("more than {} objects", kMaxObjects);
+}
+
 /// Each reads its part into `contents_`, and may call what does not fit corrupt.
 class BuiltReader {
  public:
@@ -58,19 +60,22 @@ class BuiltReader {
   Reading<std::string> kpatch_object(Place pointer);
   Reading<void> read_kpatch_callbacks(std::string_view section, bool PatchCallbacks::* field);
   Reading<PatchedObject> read_object(Place object);
-  PatchedObject& object(const std::string& name);
+  Reading<PatchedObject*> object(const std::string& name);
 
   const ElfModule& module_;
   PatchContents contents_;
+  std::map<std::string, std::size_t> objects_;  ///< where in `contents_`, by name
   std::size_t functions_ = 0;
 };
 
-PatchedObject& BuiltReader::object(const std::string& name) {
+Reading<PatchedObject*> BuiltReader::object(const std::string& name) {
   auto& objects = contents_.objects;
-  const auto found = std::ranges::find(objects, name, &PatchedObject::name);
-  if (found != objects.end()) return *found;
-  objects.push_back({.name = name, .functions = {}, .callbacks = {}});
-  return objects.back();
+  const auto [found, is_new] = objects_.try_emplace(name, objects.size());
+  if (is_new) {
+    if (objects.size() == kMaxObjects) return stop_corrupt(too_many_objects());
+    objects.push_back({.name = name, .functions = {}, .callbacks = {}});
+  }
+  return &objects[found->second];
 }
 
 /// Here the kernel itself has a name too.
@@ -96,7 +101,9 @@ Reading<PatchContents> BuiltReader::read_kpatch(std::uint32_t functions) {
                                             .replacement = entry + kpatch_func::kNewAddr,
                                             .position = entry + kpatch_func::kSympos});
     if (!function) return std::unexpected(function.error());
-    object(*name).functions.push_back(std::move(*function));
+    const auto patched = object(*name);
+    if (!patched) return std::unexpected(patched.error());
+    (*patched)->functions.push_back(std::move(*function));
   }
   const std::pair<std::string_view, bool PatchCallbacks::*> callbacks[] = {
       {".kpatch.callbacks.pre_patch", &PatchCallbacks::pre_patch},
@@ -127,7 +134,9 @@ Reading<void> BuiltReader::read_kpatch_callbacks(std::string_view section,
     if (!callback->has_value()) return stop_corrupt("a callback without a function");
     const auto name = kpatch_object(entry + 8);
     if (!name) return std::unexpected(name.error());
-    object(*name).callbacks.*field = true;
+    const auto patched = object(*name);
+    if (!patched) return std::unexpected(patched.error());
+    (*patched)->callbacks.*field = true;
   }
   return {};
 }
@@ -137,6 +146,7 @@ Reading<PatchContents> BuiltReader::read_klp_build(std::uint32_t objects) {
   if (size % klp_object_ext::kSize != 0) {
     return stop_corrupt("its objects have entries of another size");
   }
+  if (size / klp_object_ext::kSize > kMaxObjects) return stop_corrupt(too_many_objects());
   for (Place entry{objects, 0}; entry.offset < size; entry = entry + klp_object_ext::kSize) {
     auto one = read_object(entry);
     if (!one) return std::unexpected(one.error());

@@ -2,6 +2,7 @@
 // The fields that every description of a livepatch has, whatever structure they are in.
 #pragma once
 
+#include <cstddef>
 #include <optional>
 #include <string>
 
@@ -10,6 +11,10 @@
 #include "vmm-agent/patch/module_data.h"
 
 namespace vpatch {
+
+/// The most that are believed of one livepatch.
+inline constexpr std::size_t kMaxObjects = 4096;
+inline constexpr std::size_t kMaxFunctions = 65536;
 
 /// The function that the pointer at `pointer` points at, in the module or outside; nothing for
 /// NULL. Corrupt: it points at data.

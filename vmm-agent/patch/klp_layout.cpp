@@ -20,8 +20,6 @@
 namespace vpatch {
 namespace {
 
-constexpr std::size_t kMaxObjects = 4096;
-constexpr std::size_t kMaxFunctions = 65536;
 constexpr std::size_t kMaxStates = 4096;
 constexpr std::uint64_t kStateSize = 24;
 

@@ -86,6 +86,28 @@ std::optional<Place> referred_to(const ElfModule& module, const ElfRelocation& r
   }
 }
 
+/// Whether the relocation is of the operand of an instruction that puts an address into %rdi, where
+/// a function's first argument is.
+bool is_first_argument(const ElfModule& module, std::uint32_t section,
+                       const ElfRelocation& relocation) {
+  const auto code = module.section(section).bytes.slice(0, relocation.offset);
+  if (!code) return false;
+  const auto bytes = code->text();
+  switch (relocation.type) {
+    case R_X86_64_PC32:
+    case R_X86_64_PLT32:
+      return bytes.ends_with("\x48\x8d\x3d");  // lea patch(%rip), %rdi
+    case R_X86_64_32S:
+      return bytes.ends_with("\x48\xc7\xc7");  // mov $patch, %rdi
+    case R_X86_64_32:
+      // mov $patch, %edi, unless a REX.B prefix makes another register of it.
+      return bytes.ends_with('\xbf') &&
+             (bytes.size() == 1 || (static_cast<unsigned char>(bytes.end()[-2]) & 0xf1U) != 0x41U);
+    default:
+      return false;
+  }
+}
+
 /// What each call of klp_enable_patch() is given, where the instruction before the call says so.
 std::vector<Place> given_to_enable(const ElfModule& module, std::uint32_t section) {
   constexpr std::uint64_t kNear = 16;  ///< bytes from one operand to the next
@@ -95,7 +117,7 @@ std::vector<Place> given_to_enable(const ElfModule& module, std::uint32_t sectio
     const auto& call = relocations[at];
     const auto& before = relocations[at - 1];
     if (module.symbol_name(module.symbols()[call.symbol]) != kEnablePatch ||
-        call.offset - before.offset > kNear) {
+        call.offset - before.offset > kNear || !is_first_argument(module, section, before)) {
       continue;
     }
     if (const auto place = referred_to(module, before)) given.push_back(*place);

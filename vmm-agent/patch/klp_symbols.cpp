@@ -18,6 +18,7 @@ namespace {
 constexpr std::uint16_t kSectionIndexLivepatch = 0xFF20;
 constexpr std::string_view kPrefix = ".klp.sym.";
 constexpr std::size_t kMaxName = 511;
+constexpr std::size_t kMaxSymbols = 65536;
 
 std::optional<NeededSymbol> parse(std::string_view text) {
   if (!text.starts_with(kPrefix)) return std::nullopt;
@@ -51,6 +52,9 @@ Result<std::vector<NeededSymbol>> read_needed_symbols(const ElfModule& module) {
   std::vector<NeededSymbol> needed;
   for (std::size_t at = 0; at < symbols.size(); ++at) {
     if (!used[at] || symbols[at].section != kSectionIndexLivepatch) continue;
+    if (needed.size() == kMaxSymbols) {
+      return refuse_corrupt(fmt::format("more than {} livepatch symbols", kMaxSymbols));
+    }
     const auto text = module.symbol_name(symbols[at]);
     auto symbol = parse(text);
     if (!symbol) {

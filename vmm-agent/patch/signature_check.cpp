@@ -5,6 +5,7 @@
 #include <array>
 #include <limits>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include <fmt/format.h>
@@ -26,6 +27,9 @@ namespace {
 
 constexpr std::size_t kMaxCertificateFile = std::size_t{1} << 20;
 constexpr std::size_t kMaxCertificates = 1000;
+/// Of a key's id or a serial number; the kernel's tools make 20 bytes at most.
+constexpr std::size_t kMaxIdText = 128;
+constexpr std::size_t kMaxNameText = 512;
 
 template <auto release>
 struct Release {
@@ -58,10 +62,22 @@ std::string text_of(const X509_NAME* name) {
   }
   char* text = nullptr;
   const long size = BIO_get_mem_data(out.get(), &text);
-  return displayable(std::string_view(text, static_cast<std::size_t>(std::max(size, 0L))));
+  const std::string_view whole(text, static_cast<std::size_t>(std::max(size, 0L)));
+  return displayable(whole.substr(0, kMaxNameText));
+}
+
+std::string hex_id(const ASN1_STRING* id) {
+  const std::span bytes(ASN1_STRING_get0_data(id),
+                        static_cast<std::size_t>(ASN1_STRING_length(id)));
+  std::string text;
+  for (const unsigned char byte : bytes.first(std::min(bytes.size(), kMaxIdText / 2))) {
+    text += fmt::format("{:02x}", byte);
+  }
+  return bytes.size() > kMaxIdText / 2 ? text + "..." : text;
 }
 
 std::string text_of(const ASN1_INTEGER* serial) {
+  if (std::cmp_greater(ASN1_STRING_length(serial), kMaxIdText / 2)) return hex_id(serial);
   const NumberPtr number(ASN1_INTEGER_to_BN(serial, nullptr));
   char* const digits = number ? BN_bn2hex(number.get()) : nullptr;
   std::string text = digits == nullptr ? "?" : digits;
@@ -77,11 +93,7 @@ std::string signer_of(CMS_SignerInfo* signer) {
   if (issuer != nullptr && serial != nullptr) {
     return fmt::format("{}, serial {}", text_of(issuer), text_of(serial));
   }
-  std::string text = "key ";
-  for (int at = 0; key != nullptr && at < ASN1_STRING_length(key); ++at) {
-    text += fmt::format("{:02x}", ASN1_STRING_get0_data(key)[at]);
-  }
-  return text;
+  return key == nullptr ? "?" : "key " + hex_id(key);
 }
 
 bool is_strong(CMS_SignerInfo* signer) {
@@ -99,13 +111,19 @@ SignatureCheck malformed(const std::string& what) {
   return {.state = SignatureState::malformed, .signer = {}, .detail = "the signature " + what};
 }
 
-/// The message's form, as the kernel wants it: one signature, and the content outside of it.
+/// The message's form, as the kernel wants it (pkcs7_verify()): one signature over the content
+/// itself, which is plain data outside of the message.
 std::optional<std::string> wrong_form(CMS_ContentInfo* message) {
   if (OBJ_obj2nid(CMS_get0_type(message)) != NID_pkcs7_signed) return "is no signed data";
+  if (OBJ_obj2nid(CMS_get0_eContentType(message)) != NID_pkcs7_data) return "is not of plain data";
   if (CMS_is_detached(message) != 1) return "holds content of its own";
   STACK_OF(CMS_SignerInfo)* const signers = CMS_get0_SignerInfos(message);
   if (signers == nullptr || sk_CMS_SignerInfo_num(signers) != 1) return "has not one signer";
-  if (!is_strong(sk_CMS_SignerInfo_value(signers, 0))) return "uses a digest that is broken";
+  CMS_SignerInfo* const signer = sk_CMS_SignerInfo_value(signers, 0);
+  if (CMS_signed_get_attr_count(signer) >= 0) {  // -1 without any
+    return "has signed attributes, which the kernel does not take";
+  }
+  if (!is_strong(signer)) return "uses a digest that is broken";
   return std::nullopt;
 }
 

@@ -3,8 +3,10 @@
 
 #include <cstddef>
 #include <exception>
+#include <set>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include <fmt/format.h>
 #include <yaml-cpp/yaml.h>
@@ -15,16 +17,24 @@
 namespace vpatch {
 namespace {
 
+namespace fs = std::filesystem;
+
 constexpr std::size_t kMaxPolicy = std::size_t{64} << 10;
 
 /// Throws what yaml-cpp throws, and std::runtime_error.
-SignaturePolicy parse(const std::string& text, const std::filesystem::path& folder) {
+SignaturePolicy parse(const std::string& text, const fs::path& folder) {
   SignaturePolicy policy;
-  const YAML::Node root = YAML::Load(text);
-  if (root.IsNull()) return policy;
+  const std::vector<YAML::Node> documents = YAML::LoadAll(text);
+  if (documents.size() > 1) throw std::runtime_error("it has more than one document");
+  if (documents.empty() || documents.front().IsNull()) return policy;
+  const YAML::Node& root = documents.front();
   if (!root.IsMap()) throw std::runtime_error("it is not a list of rules");
+  std::set<std::string> seen;
   for (const auto& rule : root) {
     const auto name = rule.first.as<std::string>();
+    if (!seen.insert(name).second) {
+      throw std::runtime_error("the rule " + displayable(name) + " is there twice");
+    }
     if (name == "require_signed") {
       policy.require_signed = rule.second.as<bool>();
     } else if (name == "certificates") {
@@ -40,7 +50,7 @@ SignaturePolicy parse(const std::string& text, const std::filesystem::path& fold
 
 }  // namespace
 
-Result<SignaturePolicy> read_signature_policy(const std::filesystem::path& path) {
+Result<SignaturePolicy> read_signature_policy(const fs::path& path) {
   const auto refuse = [&](const std::string& why) {
     return std::unexpected(Error{Outcome::refused, fmt::format("policy {}: {}", path.string(), why),
                                  "It may have require_signed: true or false, and certificates: a "
@@ -49,6 +59,12 @@ Result<SignaturePolicy> read_signature_policy(const std::filesystem::path& path)
   };
   const auto bytes = read_regular_file(path, kMaxPolicy);
   if (!bytes) return refuse(bytes.error().what);
+  std::error_code failure;
+  const auto rights = fs::status(path, failure).permissions();
+  if (failure) return refuse(failure.message());
+  if ((rights & (fs::perms::group_write | fs::perms::others_write)) != fs::perms::none) {
+    return refuse("others than its owner may write it");
+  }
   try {
     return parse({reinterpret_cast<const char*>(bytes->data()), bytes->size()}, path.parent_path());
   } catch (const std::exception& error) {
@@ -56,12 +72,13 @@ Result<SignaturePolicy> read_signature_policy(const std::filesystem::path& path)
   }
 }
 
-Result<SignaturePolicy> find_signature_policy(const std::filesystem::path& path) {
+Result<SignaturePolicy> find_signature_policy(const fs::path& path, const fs::path& standard) {
   if (!path.empty()) return read_signature_policy(path);
   std::error_code failure;
-  const auto kind = std::filesystem::status(kPolicyFile, failure).type();
-  if (kind == std::filesystem::file_type::not_found) return SignaturePolicy{};
-  return read_signature_policy(kPolicyFile);
+  // A link that leads nowhere is there.
+  const auto kind = fs::symlink_status(standard, failure).type();
+  if (kind == fs::file_type::not_found) return SignaturePolicy{};
+  return read_signature_policy(standard);
 }
 
 }  // namespace vpatch

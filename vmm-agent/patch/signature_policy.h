@@ -20,11 +20,13 @@ struct SignaturePolicy {
   std::vector<std::filesystem::path> certificates;
 };
 
-/// Errors: Outcome::refused, id "bad-policy", when the file cannot be read, is no YAML, or says
-/// what is not known: a rule that is misspelt is not passed over.
+/// Errors: Outcome::refused, id "bad-policy", when the file cannot be read, may be written by
+/// others than its owner, is no YAML, or says what is not known or says it twice: a rule that is
+/// misspelt is not passed over.
 Result<SignaturePolicy> read_signature_policy(const std::filesystem::path& path);
 
-/// That of `path`; or when it is empty of kPolicyFile, which need not exist.
-Result<SignaturePolicy> find_signature_policy(const std::filesystem::path& path);
+/// That of `path`; or when it is empty that of `standard`, which need not exist.
+Result<SignaturePolicy> find_signature_policy(const std::filesystem::path& path,
+                                              const std::filesystem::path& standard = kPolicyFile);
 
 }  // namespace vpatch

@@ -130,6 +130,22 @@ TEST(KpatchBuild, IsUnknownWithoutItsFunctions) {
   EXPECT_EQ(unknown_reason(module.build()), "built by kpatch-build, without a list of functions");
 }
 
+TEST(KpatchBuild, IsUnknownWithTooManyObjects) {
+  constexpr std::uint64_t kTooMany = 4097;
+  BuiltModule module;
+  const auto funcs = module.add(".kpatch.funcs", kTooMany * 56);
+  for (std::uint64_t at = 0; at < kTooMany; ++at) {
+    put_kpatch_function(module, funcs, at * 56, "m" + std::to_string(at), "f", 0);
+  }
+  EXPECT_THAT(unknown_reason(module.build()), HasSubstr("more than 4096 objects"));
+}
+
+TEST(KlpBuild, IsUnknownWithTooManyObjects) {
+  BuiltModule module;
+  module.add(".init.klp_objects", std::size_t{4097} * 64);
+  EXPECT_THAT(unknown_reason(module.build()), HasSubstr("more than 4096 objects"));
+}
+
 TEST(KlpBuild, ObjectsFunctionsAndCallbacksAreRead) {
   for (const char* const section : {".init.klp_objects", "__klp_objects"}) {
     const auto file = accept(klp_build_module(section).build());

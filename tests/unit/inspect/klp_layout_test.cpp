@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // klp_patch structures that can be read.
+#include <algorithm>
 #include <string>
 
 #include <gmock/gmock.h>
@@ -205,6 +206,23 @@ TEST(KlpLayout, FindsPatchAddressedRelativeToTheInstruction) {
   const auto symbol = module.elf.section(module.data).section_symbol;
   relocation.r_info = ELF64_R_INFO(symbol, R_X86_64_PC32);
   relocation.r_addend = static_cast<std::int64_t>(module.patch_at) - 4;
+  std::ranges::copy(to_bytes("\x48\x8d\x3d"), module.elf.section(module.init_text).bytes.begin());
+  EXPECT_EQ(accept(module.build()).contents, LivepatchSpec{}.contents);
+}
+
+TEST(KlpLayout, PassesOverWhatIsStoredToJustBeforeTheCall) {
+  auto module = make_livepatch();
+  auto& data = module.elf.section(module.data);
+  const auto symbol = data.section_symbol;
+  const auto other = static_cast<std::int64_t>(data.bytes.size());
+  data.bytes.resize(data.bytes.size() + 64);
+  module.elf.relocate(module.data, static_cast<std::uint64_t>(other) + 8, symbol, 0);
+  // mov $patch, %rdi; mov %rax, other(%rip); call klp_enable_patch
+  module.elf.drop_relocation(module.init_text, 8);
+  std::ranges::copy(to_bytes(std::string("\x48\x89\x05\0\0\0\0\xe8", 8)),
+                    module.elf.section(module.init_text).bytes.begin() + 7);
+  module.elf.relocate(module.init_text, 10, symbol, other - 4, R_X86_64_PC32);
+  module.elf.relocate(module.init_text, 15, module.enable_symbol, -4, R_X86_64_PLT32);
   EXPECT_EQ(accept(module.build()).contents, LivepatchSpec{}.contents);
 }
 

@@ -18,7 +18,7 @@ constexpr std::uint32_t kLivepatchIndex = 0xff20;
 Bytes module_that_needs(const std::vector<std::string>& names,
                         std::uint32_t index = kLivepatchIndex) {
   auto module = make_livepatch();
-  module.elf.section(module.text).bytes.resize(256);
+  module.elf.section(module.text).bytes.resize(256 + names.size() * 8);
   std::uint64_t at = 0;
   for (const std::string& name : names) {
     const auto symbol = module.elf.add_symbol({.name = name, .section = index});
@@ -47,6 +47,14 @@ TEST(KlpSymbols, AreNotNeededWhereNothingRefersToThem) {
 
 TEST(KlpSymbols, AreOnlyThoseOfTheLivepatchIndex) {
   EXPECT_THAT(accept(module_that_needs({".klp.sym.vmlinux.f,1"}, SHN_UNDEF)).symbols, IsEmpty());
+}
+
+TEST(KlpSymbols, RefusesTooMany) {
+  std::vector<std::string> names;
+  for (int number = 0; number <= 65536; ++number) {
+    names.push_back(".klp.sym.vmlinux.f" + std::to_string(number) + ",0");
+  }
+  EXPECT_THAT(refusal(module_that_needs(names)), HasSubstr("more than 65536 livepatch symbols"));
 }
 
 TEST(KlpSymbols, RefusesNamesThatTheKernelCannotTakeApart) {

@@ -157,6 +157,8 @@ class Maker {
 
   /// mov $patch, %rdi; call klp_enable_patch
   void add_init() {
+    const auto code = to_bytes(std::string("\x48\xc7\xc7\0\0\0\0\xe8", 8));
+    std::ranges::copy(code, elf_.section(out_.init_text).bytes.begin());
     out_.enable_symbol = elf_.add_symbol({.name = "klp_enable_patch"});
     elf_.relocate(out_.init_text, 3, elf_.section(out_.data).section_symbol,
                   static_cast<std::int64_t>(out_.patch_at), R_X86_64_32S);

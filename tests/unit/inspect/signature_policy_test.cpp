@@ -23,8 +23,9 @@ class PolicyTest : public testing::Test {
   }
   ~PolicyTest() override { std::filesystem::remove_all(folder); }
 
-  Result<SignaturePolicy> read(const std::string& text) const {
+  Result<SignaturePolicy> read(const std::string& text, unsigned mode = 0644) const {
     std::ofstream(folder / "policy.yaml") << text;
+    std::filesystem::permissions(folder / "policy.yaml", std::filesystem::perms{mode});
     return read_signature_policy(folder / "policy.yaml");
   }
 
@@ -49,13 +50,33 @@ TEST_F(PolicyTest, AsksForNothingWhenItSaysNothing) {
 TEST_F(PolicyTest, IsRefusedWhenARuleIsNotUnderstood) {
   for (const char* const text :
        {"require_singed: true\n", "require_signed: perhaps\n", "certificates: 7: 8\n",
-        "certificates: {a: b}\n", "- require_signed\n", "require_signed: [\n", "\t- x"}) {
+        "certificates: {a: b}\n", "- require_signed\n", "require_signed: [\n", "\t- x",
+        "require_signed: true\nrequire_signed: false\n",
+        "require_signed: false\n---\nrequire_signed: true\n"}) {
     const auto policy = read(text);
     ASSERT_FALSE(policy.has_value()) << text;
     EXPECT_EQ(policy.error().id, "bad-policy") << text;
     EXPECT_EQ(policy.error().outcome, Outcome::refused);
     EXPECT_THAT(policy.error().what, testing::Not(HasSubstr("\n")));
   }
+}
+
+TEST_F(PolicyTest, IsRefusedWhenOthersMayWriteIt) {
+  for (const unsigned mode : {0664U, 0646U}) {
+    const auto policy = read("require_signed: true\n", mode);
+    ASSERT_FALSE(policy.has_value()) << mode;
+    EXPECT_EQ(policy.error().id, "bad-policy");
+    EXPECT_THAT(policy.error().what, HasSubstr("others than its owner may write it"));
+  }
+  EXPECT_TRUE(read("require_signed: true\n", 0600).has_value());
+}
+
+TEST_F(PolicyTest, OfTheStandardPlaceNeedNotExistButALinkToNowhereIsRefused) {
+  EXPECT_TRUE(find_signature_policy({}, folder / "standard.yaml").has_value());
+  std::filesystem::create_symlink(folder / "not-there", folder / "standard.yaml");
+  const auto policy = find_signature_policy({}, folder / "standard.yaml");
+  ASSERT_FALSE(policy.has_value());
+  EXPECT_EQ(policy.error().id, "bad-policy");
 }
 
 TEST_F(PolicyTest, ThatWasNamedMustExist) {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include <openssl/bio.h>
+#include <openssl/bn.h>
 #include <openssl/cms.h>
 #include <openssl/ec.h>
 #include <openssl/pem.h>
@@ -17,6 +18,7 @@ namespace vpatch::test {
 namespace {
 
 using BioPtr = std::unique_ptr<BIO, decltype([](BIO* bio) { BIO_free(bio); })>;
+using NumberPtr = std::unique_ptr<BIGNUM, decltype([](BIGNUM* number) { BN_free(number); })>;
 using CmsPtr =
     std::unique_ptr<CMS_ContentInfo, decltype([](CMS_ContentInfo* c) { CMS_ContentInfo_free(c); })>;
 
@@ -32,11 +34,15 @@ Bytes contents(BIO* bio) {
 
 }  // namespace
 
-Signer::Signer(const std::string& name, long serial)
+Signer::Signer(const std::string& name, unsigned long serial, int zero_bits)
     : key_(EVP_EC_gen("P-256"), EVP_PKEY_free), certificate_(X509_new(), X509_free) {
   X509* const certificate = certificate_.get();
   must(key_ && certificate, "key");
-  ASN1_INTEGER_set(X509_get_serialNumber(certificate), serial);
+  const NumberPtr number(BN_new());
+  must(number && BN_set_word(number.get(), serial) == 1 &&
+           BN_lshift(number.get(), number.get(), zero_bits) == 1 &&
+           BN_to_ASN1_INTEGER(number.get(), X509_get_serialNumber(certificate)) != nullptr,
+       "serial number");
   X509_set_version(certificate, X509_VERSION_3);
   X509_NAME* const subject = X509_get_subject_name(certificate);
   must(X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_UTF8,
@@ -74,6 +80,9 @@ Bytes Signer::message(const Bytes& content, const SignOptions& options) const {
   const unsigned all = CMS_NOCERTS | CMS_BINARY | CMS_PARTIAL | CMS_STREAM |
                        (options.keep_content ? 0U : unsigned{CMS_DETACHED});
   const CmsPtr cms(CMS_sign(nullptr, nullptr, nullptr, nullptr, all));
+  if (options.other_type) {
+    must(CMS_set1_eContentType(cms.get(), OBJ_nid2obj(NID_id_smime_ct_TSTInfo)) == 1, "type");
+  }
   const unsigned flags = CMS_NOCERTS | CMS_BINARY | CMS_NOSMIMECAP |
                          (options.by_key_id ? unsigned{CMS_USE_KEYID} : 0U) |
                          (options.attributes ? 0U : unsigned{CMS_NOATTR});

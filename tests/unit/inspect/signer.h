@@ -18,12 +18,14 @@ struct SignOptions {
   bool attributes = false;    ///< sign attributes that hold the content's digest
   bool keep_content = false;  ///< put the content into the message too
   bool twice = false;         ///< two signers, both this one
+  bool other_type = false;    ///< say that the content is something else than data
 };
 
 /// A key of its own with a self-signed certificate.
 class Signer {
  public:
-  explicit Signer(const std::string& name, long serial = 1);
+  /// The serial number is `serial` with `zero_bits` behind it.
+  explicit Signer(const std::string& name, unsigned long serial = 1, int zero_bits = 0);
 
   std::string pem() const;
   Bytes der() const;

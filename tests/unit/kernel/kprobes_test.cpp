@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "introspect/kernel/kprobes.h"
 
+#include <algorithm>
+#include <cstring>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -71,6 +74,38 @@ TEST_F(KprobesTest, FailAsTornOnACycle) {
   const auto probes = read_kprobes(memory, layout);
   ASSERT_FALSE(probes.has_value());
   EXPECT_EQ(probes.error().code, Errc::torn);
+}
+
+/// The first chain goes on and on through probes that are gone.
+class EndlessProbes final : public VirtualMemory {
+ public:
+  explicit EndlessProbes(const KprobeLayout& layout) : layout_(layout) {}
+
+  Result<void> read(GuestVirtAddr address, std::span<std::byte> into) const override {
+    std::ranges::fill(into, std::byte{0});
+    const std::uint64_t at = address.value(), node = at + layout_.hlist;
+    if (at == kTable) {
+      store(into, 0, kFirst + layout_.hlist);
+    } else {
+      store(into, layout_.hlist, node + layout_.size);
+      store(into, layout_.hlist + 8, at == kFirst ? kTable : node - layout_.size);
+      store(into, layout_.flags, std::uint64_t{1});
+    }
+    return {};
+  }
+
+ private:
+  static void store(std::span<std::byte> into, std::uint64_t offset, std::uint64_t value) {
+    std::memcpy(into.subspan(offset, sizeof(value)).data(), &value, sizeof(value));
+  }
+
+  KprobeLayout layout_;
+};
+
+TEST_F(KprobesTest, FailAsCorruptWhenThereAreTooManyEvenIfTheyAreGone) {
+  const auto probes = read_kprobes(EndlessProbes(layout), layout);
+  ASSERT_FALSE(probes.has_value());
+  EXPECT_EQ(probes.error().code, Errc::corrupt);
 }
 
 TEST_F(KprobesTest, FailAsTornOnAProbeThatIsNotThere) {
