@@ -194,8 +194,8 @@ class Program {
   }
 
   /// Attaches, takes the domain's lock and runs `operation(context)`, with an entry in the journal
-  /// that begins as `entry` says, unless it is a dry run. When that ends as done, `keep(recorder,
-  /// domain, report)` brings the domain's registrations up to date.
+  /// that begins as `entry` says, unless it is a dry run. `keep(recorder, domain, report)` then
+  /// brings the domain's registrations up to date.
   template <class Operation, class Keep>
   Outcome change(OperationStart entry, const std::string& what, const Operation& operation,
                  const Keep& keep) {
@@ -235,11 +235,11 @@ class Program {
     } else {
       recorder.warning("nothing is foretold or proved from guest memory: " + view.error().what);
     }
-    const Report report = operation(environment);
+    Report report = operation(environment);
     if (view) {
       view->keep(cache_);
     }
-    if (report.outcome == Outcome::done && !options_.apply.dry_run) {
+    if (!options_.apply.dry_run) {
       keep(recorder, domain, report);
     }
     recorder.end(report, view ? view->kernel().info().release : "");
@@ -248,8 +248,7 @@ class Program {
 
   template <class Operation>
   Outcome change(OperationStart entry, const std::string& what, const Operation& operation) {
-    return change(std::move(entry), what, operation,
-                  [](Recorder&, const Domain&, const Report&) {});
+    return change(std::move(entry), what, operation, [](Recorder&, const Domain&, Report&) {});
   }
 
   Outcome apply_file() {
@@ -267,7 +266,10 @@ class Program {
           return options_.persist ? apply_and_watch(environment, *file, how, options_.settle)
                                   : apply(environment, *file, how);
         },
-        [&](Recorder& recorder, const Domain& domain, const Report& report) {
+        [&](Recorder& recorder, const Domain& domain, Report& report) {
+          if (report.outcome != Outcome::done) {
+            return;
+          }
           if (options_.persist) {
             keep_registered(recorder, domain, connection(), *file, options_.file, report);
           } else {
@@ -300,12 +302,53 @@ class Program {
     return change(
         {.verb = "revert", .patch = options_.revert.patch}, "revert " + options_.revert.patch,
         [&](Context& environment) { return revert(environment, options_.revert); },
-        [](Recorder& recorder, const Domain& domain, const Report& report) {
-          forget_registered(recorder, domain, report);
-        });
+        forget_registered);
+  }
+
+  /// Without the VM, which may be gone for ever.
+  Outcome forget_registration() {
+    const std::string& of = options_.target.domain;
+    auto journal = Journal::open(Journal::path());
+    auto all = journal ? journal->registrations({}) : std::unexpected(journal.error());
+    if (!all) {
+      return print_error(all.error(), "ensure");
+    }
+    std::erase_if(*all, [&](const Registration& one) {
+      return one.patch != options_.forget || (one.domain != of && one.identity != of);
+    });
+    if (all->size() != 1) {
+      const char* const hint = all->empty() ? "`vpatch history --verb ensure` shows what there was."
+                                            : "Give the identity of the one that is meant.";
+      return print_error(
+          {Outcome::refused,
+           fmt::format("{} livepatches {} are registered for {}", all->size(), options_.forget, of),
+           hint},
+          "ensure");
+    }
+    const Registration& one = all->front();
+    Recorder recorder(reporter_);
+    recorder.begin({.verb = "ensure",
+                    .domain = one.domain,
+                    .identity = one.identity,
+                    .patch = one.patch,
+                    .file_sha256 = one.file_sha256});
+    Report report;
+    report.patch = one.patch;
+    if (recorder.unregister_patch(one.identity, one.patch)) {
+      report.conclude(Outcome::done,
+                      fmt::format("{} is no longer registered for {}", one.patch, one.domain));
+    } else {
+      report.conclude(Outcome::refused,
+                      fmt::format("{} stays registered for {}", one.patch, one.domain));
+    }
+    recorder.end(report, "");
+    return print_report(report, "ensure", one.domain, recorder.failure());
   }
 
   Outcome ensure_registered() {
+    if (!options_.forget.empty()) {
+      return forget_registration();
+    }
     auto journal = Journal::open(Journal::path());
     auto wanted = journal ? registrations(*journal) : std::unexpected(journal.error());
     if (!wanted) {
@@ -319,14 +362,18 @@ class Program {
     Outcome worst = Outcome::done;
     std::string failed;  // the domain whose further livepatches may build on what failed
     for (const Registration& registration : *wanted) {
+      if (interrupt_.token().stop_requested()) {
+        break;
+      }
       if (registration.identity == failed) {
         continue;
       }
       if (options_.all) {
         options_.target.domain = registration.identity;
       }
-      const Outcome outcome = ensure_one(*journal, registration);
-      if (outcome != Outcome::done && outcome != Outcome::unrecorded) {
+      bool others_too = false;
+      const Outcome outcome = ensure_one(*journal, registration, others_too);
+      if (outcome != Outcome::done && outcome != Outcome::unrecorded && !others_too) {
         failed = registration.identity;
       }
       worst = worse(worst, outcome);
@@ -344,13 +391,13 @@ class Program {
                   : std::unexpected(domain.error());
   }
 
-  Outcome ensure_one(Journal& journal, const Registration& registration) {
+  /// `others_too`: what goes wrong says nothing of the domain's other livepatches.
+  Outcome ensure_one(Journal& journal, const Registration& registration, bool& others_too) {
     const auto registered = read_registered(journal, registration);
     if (!registered) {
       return print_error(registered.error(), "ensure");
     }
     const LivepatchFile& file = registered->file;
-    const std::optional<LastLoad>& last = registered->last;
     {
       // First without an entry in the journal: mostly there is nothing to do.
       auto session = attach();
@@ -358,10 +405,11 @@ class Program {
         return print_error(session.error(), "ensure");
       }
       Context environment = context(*session, reporter_);
-      const auto plan = plan_ensure(environment, file, last, options_.retry_failed);
+      const auto plan = plan_ensure(environment, file, registered->last, options_.retry_failed);
       if (!plan) {
         return print_error(plan.error(), "ensure");
       }
+      others_too = plan->action == EnsureAction::other_kernel;
       if (plan->action != EnsureAction::apply) {
         return print_report(report_of(*plan, environment.domain, file.name), "ensure",
                             environment.domain);
@@ -372,7 +420,10 @@ class Program {
       return print_error(judged.error(), "ensure");
     }
     return change(entry_of("ensure", file), "ensure " + file.name, [&](Context& environment) {
-      return ensure(environment, file, last, {how, options_.settle, options_.retry_failed});
+      // Whoever held the domain's lock until now may have loaded it.
+      const auto last = last_load(journal, registration);
+      return ensure(environment, file, last ? *last : registered->last,
+                    {how, options_.settle, options_.retry_failed});
     });
   }
 
@@ -408,7 +459,7 @@ class Program {
     }
     return change(
         entry_of("revert", *file), "revert to " + file->name,
-        [&](Context& environment) { return revert_to(environment, *file, *how); }, forget_replaced);
+        [&](Context& environment) { return revert_to(environment, *file, *how); }, forget_others);
   }
 
   Outcome revert_to_nop() {
@@ -428,7 +479,7 @@ class Program {
     return change(
         nop ? entry_of("revert", *nop) : std::move(entry), "revert by an empty livepatch",
         [&](Context& environment) { return replace_with_nop(environment, nop, *how); },
-        forget_replaced);
+        forget_others);
   }
 
   Outcome force_transition() {
@@ -448,8 +499,14 @@ class Program {
       }
       return fail(Outcome::refused, "not confirmed by the domain's name; nothing was forced");
     };
-    return change({.verb = "force", .patch = how.patch}, "force " + how.patch,
-                  [&](Context& environment) { return force(environment, how); });
+    return change(
+        {.verb = "force", .patch = how.patch}, "force " + how.patch,
+        [&](Context& environment) { return force(environment, how); },
+        [](Recorder& recorder, const Domain& domain, Report& report) {
+          if (report.taken_out) {
+            forget_registered(recorder, domain, report);
+          }
+        });
   }
 
   Outcome status_of_agent() {

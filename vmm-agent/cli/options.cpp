@@ -192,7 +192,14 @@ void add_ensure(CLI::App& app, Options& options) {
                               "Every VM of the connection that has registered livepatches");
   all->excludes(ensure.get_option("--domain"))->excludes(ensure.get_option("--qmp"));
   ensure.add_flag("--retry-failed", options.retry_failed,
-                  "Apply also what did the guest harm, or may have, when it was loaded last");
+                  "Apply also what did the guest harm, or may have, when it was loaded last, and "
+                  "what was taken out of force since the guest booted");
+  ensure
+      .add_option("--forget", options.forget,
+                  "Only end the registration of this livepatch for --domain (a name or an identity "
+                  "of `history`); the VM need not run, nor be there")
+      ->type_name("PATCH")
+      ->needs(ensure.get_option("--domain"));
   add_apply_options(ensure, options);
   add_output_options(ensure, options);
   ensure.callback([&options] {

@@ -66,6 +66,7 @@ struct Options {
   bool persist = false;                      ///< of apply: register the livepatch for the domain
   bool all = false;                          ///< of ensure: every domain of the connection
   bool retry_failed = false;                 ///< of ensure
+  std::string forget;                        ///< of ensure: end this livepatch's registration
   std::chrono::milliseconds settle{10'000};  ///< of ensure and apply --persist
   HistoryOptions history;
   int exit_code =

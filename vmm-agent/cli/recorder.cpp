@@ -62,17 +62,29 @@ void Recorder::begin(OperationStart start) {
   warn();
 }
 
-void Recorder::event(std::string_view kind, const json::object& detail) {
+bool Recorder::event(std::string_view kind, const json::object& detail) {
   const std::scoped_lock lock(mutex_);
-  if (!journal_) {
-    return;
-  }
   if (lost_ > 0) {  // each try may wait for as long as the journal is locked
     ++lost_;
-  } else if (const auto done = journal_->event(operation_, kind, detail); !done) {
-    note_failure(done);
-    ++lost_;
+    return false;
   }
+  return write(kind, detail);
+}
+
+/// What `ensure` decides by is tried in any case.
+bool Recorder::record(std::string_view kind, const json::object& detail) {
+  const std::scoped_lock lock(mutex_);
+  return write(kind, detail);
+}
+
+bool Recorder::write(std::string_view kind, const json::object& detail) {
+  if (!journal_) {
+    return false;
+  }
+  const auto done = journal_->event(operation_, kind, detail);
+  note_failure(done);
+  lost_ += done ? 0U : 1U;
+  return done.has_value();
 }
 
 void Recorder::step(std::string_view text) {
@@ -132,8 +144,8 @@ bool Recorder::register_patch(const Registration& registration, std::span<const 
 
 bool Recorder::unregister_patch(const std::string& identity, const std::string& patch) {
   const std::scoped_lock lock(mutex_);
-  const auto done =
-      journal_ ? journal_->unregister_patch(operation_, identity, patch) : Result<bool>(false);
+  const auto done = journal_ ? journal_->unregister_patch(operation_, identity, patch)
+                             : Result<bool>(fail(Outcome::refused, "there is no journal"));
   note_failure(done);
   return done.value_or(false);
 }

@@ -26,13 +26,14 @@ class Recorder final : public Reporter {
 
   /// The version of vpatch is filled in. Without it, nothing is recorded, and nothing is missed.
   void begin(OperationStart start);
-  void event(std::string_view kind, const boost::json::object& detail);
+  /// Whether the journal took it.
+  bool event(std::string_view kind, const boost::json::object& detail);
   /// The report's findings, who was waited for, and the end. `guest_release` as far as it is known.
   void end(const Report& report, const std::string& guest_release);
 
   /// Between begin() and end(). False when the journal does not take it.
   bool register_patch(const Registration& registration, std::span<const std::byte> file);
-  /// Whether there was such a registration.
+  /// Whether there was such a registration, and is none now.
   bool unregister_patch(const std::string& identity, const std::string& patch);
   /// Those of one domain; none when the journal cannot be read.
   std::vector<Registration> registrations(const std::string& identity);
@@ -43,13 +44,12 @@ class Recorder final : public Reporter {
   void step(std::string_view text) override;
   void progress(std::string_view text) override { reporter_.progress(text); }
   void warning(std::string_view text) override;
-  void record(std::string_view kind, const boost::json::object& detail) override {
-    event(kind, detail);
-  }
+  bool record(std::string_view kind, const boost::json::object& detail) override;
 
  private:
   template <class T>
   void note_failure(const Result<T>& done);
+  bool write(std::string_view kind, const boost::json::object& detail);
   void write_end(const OperationEnd& end);
   void warn();
 

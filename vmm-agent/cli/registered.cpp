@@ -11,6 +11,36 @@
 namespace vpatch {
 namespace {
 
+/// The registered livepatches of the domain that `file` took the place of, now or earlier.
+std::vector<std::string> superseded(Recorder& recorder, const Domain& domain,
+                                    const LivepatchFile& file, const Report& report) {
+  std::vector<std::string> names;
+  const auto replace = file.contents ? file.contents->replace : std::nullopt;
+  if (replace != false) {
+    for (const Registration& other : recorder.registrations(domain.identity())) {
+      const bool gone = (replace == true && std::ranges::count(report.beside, other.patch) == 0) ||
+                        std::ranges::count(report.replaced, other.patch) > 0;
+      if (other.patch != file.name && gone) {
+        names.push_back(other.patch);
+      }
+    }
+  }
+  return names;
+}
+
+void warn(Recorder& recorder, Report& report, std::string id, std::string text, std::string hint) {
+  recorder.warning(text);
+  report.findings.push_back({Severity::warning, std::move(id), std::move(text), std::move(hint)});
+}
+
+void forget(Recorder& recorder, const Domain& domain, const std::string& patch) {
+  if (recorder.unregister_patch(domain.identity(), patch)) {
+    recorder.step(fmt::format("{} is no longer registered for {}", patch, domain.name()));
+  }
+}
+
+}  // namespace
+
 Result<std::optional<LastLoad>> last_load(Journal& journal, const Registration& registration) {
   const auto operation = journal.last_load(registration.identity, registration.file_sha256);
   if (!operation) {
@@ -23,30 +53,6 @@ Result<std::optional<LastLoad>> last_load(Journal& journal, const Registration& 
   return events ? Result<std::optional<LastLoad>>(judge_load(**operation, *events))
                 : std::unexpected(events.error());
 }
-
-/// The registered livepatches of the domain that `file` took the place of by being loaded.
-std::vector<std::string> superseded(Recorder& recorder, const Domain& domain,
-                                    const LivepatchFile& file, const Report& report) {
-  std::vector<std::string> names;
-  const auto replace = file.contents ? file.contents->replace : std::nullopt;
-  if (report.loaded && replace != false) {
-    for (const Registration& other : recorder.registrations(domain.identity())) {
-      const bool gone = replace == true || std::ranges::count(report.replaced, other.patch) > 0;
-      if (other.patch != file.name && gone) {
-        names.push_back(other.patch);
-      }
-    }
-  }
-  return names;
-}
-
-void forget(Recorder& recorder, const Domain& domain, const std::string& patch) {
-  if (recorder.unregister_patch(domain.identity(), patch)) {
-    recorder.step(fmt::format("{} is no longer registered for {}", patch, domain.name()));
-  }
-}
-
-}  // namespace
 
 void keep_registered(Recorder& recorder, const Domain& domain, const std::string& connection,
                      const LivepatchFile& file, const std::string& path, const Report& report) {
@@ -70,28 +76,39 @@ void keep_registered(Recorder& recorder, const Domain& domain, const std::string
 }
 
 void warn_of_registered(Recorder& recorder, const Domain& domain, const LivepatchFile& file,
-                        const Report& report) {
+                        Report& report) {
   for (const std::string& patch : superseded(recorder, domain, file, report)) {
-    recorder.warning(
-        fmt::format("{} stays registered for {}, and not {}: apply this one again with --persist",
-                    patch, domain.name(), file.name));
+    warn(recorder, report, "still-registered",
+         fmt::format("{} stays registered for {}, and not {}", patch, domain.name(), file.name),
+         "After a reboot `ensure` brings back the former: apply this one again with --persist.");
   }
 }
 
-void forget_registered(Recorder& recorder, const Domain& domain, const Report& report) {
+void forget_registered(Recorder& recorder, const Domain& domain, Report& report) {
+  const bool done = report.outcome == Outcome::done;
   if (!report.patch.empty()) {
-    forget(recorder, domain, report.patch);
+    if (done || report.taken_out) {
+      forget(recorder, domain, report.patch);
+    }
+    return;
+  }
+  if (!done) {
     return;
   }
   for (const Registration& other : recorder.registrations(domain.identity())) {
-    recorder.warning(fmt::format("{0} stays registered for {1}: `vpatch revert {0}` ends that",
-                                 other.patch, domain.name()));
+    warn(recorder, report, "still-registered",
+         fmt::format("{} stays registered for {}", other.patch, domain.name()),
+         fmt::format("`vpatch revert {}` ends that.", other.patch));
   }
 }
 
-void forget_replaced(Recorder& recorder, const Domain& domain, const Report& report) {
-  for (const std::string& patch : report.replaced) {
-    forget(recorder, domain, patch);
+void forget_others(Recorder& recorder, const Domain& domain, Report& report) {
+  for (const Registration& other : recorder.registrations(domain.identity())) {
+    const bool gone =
+        report.outcome == Outcome::done || std::ranges::count(report.replaced, other.patch) > 0;
+    if (other.patch != report.patch && gone) {
+      forget(recorder, domain, other.patch);
+    }
   }
 }
 
@@ -110,6 +127,7 @@ LastLoad judge_load(const StoredOperation& operation, const std::vector<StoredEv
     return last;
   }
   last.text = operation.end->summary;
+  last.in_force = operation.end->outcome == Outcome::done;
   if (rebooted || operation.end->outcome == Outcome::failed_needs_look) {
     last.end = LastLoad::End::trouble;
   }

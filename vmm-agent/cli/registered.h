@@ -20,23 +20,26 @@ struct Registered {
   std::optional<LastLoad> last;
 };
 
+/// The newest load of a registered livepatch.
+Result<std::optional<LastLoad>> last_load(Journal& journal, const Registration& registration);
+
 Result<Registered> read_registered(Journal& journal, const Registration& registration);
 
 /// What an operation that began to load a livepatch did to the guest, by its events.
 LastLoad judge_load(const StoredOperation& operation, const std::vector<StoredEvent>& events);
 
-// After an operation that ended as done. Each says what it did.
+// After an operation that has changed the guest. Each says what it did.
 
 /// Registers the livepatch that is now in force in place of those it replaced.
 void keep_registered(Recorder& recorder, const Domain& domain, const std::string& connection,
                      const LivepatchFile& file, const std::string& path, const Report& report);
 /// Warns where a livepatch that was not registered replaced one that is.
 void warn_of_registered(Recorder& recorder, const Domain& domain, const LivepatchFile& file,
-                        const Report& report);
-/// Takes the registration of a reverted livepatch back.
-void forget_registered(Recorder& recorder, const Domain& domain, const Report& report);
-/// Takes back those of the livepatches that an operation went back from: `ensure` must not bring
-/// them again.
-void forget_replaced(Recorder& recorder, const Domain& domain, const Report& report);
+                        Report& report);
+/// Takes back the registration of a livepatch that is out of force, or will be, by a revert.
+void forget_registered(Recorder& recorder, const Domain& domain, Report& report);
+/// Takes back those of all livepatches but the one that an operation went back to: `ensure` must
+/// not bring them again.
+void forget_others(Recorder& recorder, const Domain& domain, Report& report);
 
 }  // namespace vpatch

@@ -112,6 +112,11 @@ class Apply {
       if (auto removed = context_.guest.remove_delivered(context_.steady()); !removed) {
         context_.reporter.warning(removed.error().what);
       }
+      for (const GuestPatch& other : before_.patches) {
+        if (other.name != file_.name) {
+          report_.beside.push_back(other.name);
+        }
+      }
       return conclude(Outcome::done, fmt::format("{} is already in force", file_.name));
     }
     return interrupted() ? untouched() : true;
@@ -249,7 +254,14 @@ class Apply {
     context_.reporter.step(
         fmt::format("delivered {} ({} KiB)", file_.name, (file_.bytes.size() + 1023) / 1024));
     // Not just before the load: a locked journal must not make it miss a clear instant.
-    context_.reporter.record("load", {{"patch", file_.name}, {"boot_id", before_.boot_id}});
+    const bool recorded =
+        context_.reporter.record("load", {{"patch", file_.name}, {"boot_id", before_.boot_id}});
+    if (!recorded && options_.must_record) {
+      return abandon_delivery({Outcome::refused,
+                               "the load cannot be recorded, and should it crash the guest, it "
+                               "would be tried again and again",
+                               "Mend the journal; `vpatch apply` does not depend on it."});
+    }
     return true;
   }
 
@@ -284,6 +296,9 @@ class Apply {
     }
     error.what += removed ? as_before() : "; a part of the file is left in the guest";
     if (!removed) {
+      if (error.outcome == Outcome::refused) {
+        error.outcome = Outcome::failed_needs_look;
+      }
       error.hint =
           "Once the agent answers again, the next apply removes it; by hand: rm -r "
           "/run/vpatch-delivery";
@@ -382,6 +397,9 @@ class Apply {
           Outcome::failed_needs_look,
           fmt::format("{}; the guest could not be verified: {}", why, state.error().what),
           "See with `vpatch status`.");
+    }
+    if (state->boot_id != before_.boot_id) {
+      return conclude_rebooted();
     }
     if (const std::string lost = missing_from(before_, *state); !lost.empty()) {
       return conclude(Outcome::failed_needs_look,

@@ -24,6 +24,7 @@ struct ApplyOptions {
   /// Functions ("function" or "module:function") that are not changed and yet must be on no stack:
   /// the patch is loaded only at such an instant; waits for one as `when_clear`, or kQuiesceWait.
   std::vector<std::string> quiesce{};
+  bool must_record = false;  ///< load nothing that cannot be recorded first
   PreflightOptions preflight{};
 };
 

@@ -70,12 +70,15 @@ std::string watch_grace_time(Context& context, const CleanUp& how) {
 std::string forced_text(Context& context, const CleanUp& how) {
   auto forced = how.forced_before;
   if (context.introspection != nullptr) {
-    if (const auto found = context.introspection->forced(context.steady())) {
-      // The modules just replaced look kept until the kernel lets go of them.
-      std::ranges::copy_if(*found, std::back_inserter(forced), [](const ForcedPatch& one) {
-        return one.sign != ForcedSign::kept_module;
-      });
+    const auto found =
+        patiently(context, [&] { return context.introspection->forced(context.steady()); });
+    if (!found) {
+      return "whether a transition was forced cannot be told: " + found.error().what;
     }
+    // The modules just replaced look kept until the kernel lets go of them.
+    std::ranges::copy_if(*found, std::back_inserter(forced), [](const ForcedPatch& one) {
+      return one.sign != ForcedSign::kept_module;
+    });
   }
   return forced.empty() ? "" : describe(forced.front());
 }
@@ -146,7 +149,13 @@ void clean_up_replaced(Context& context, const CleanUp& how, Report& report) {
 
 void prove_gone(Context& context, const std::vector<std::string>& gone,
                 const std::optional<GuestMark>& mark, Report& report) {
-  if (context.introspection == nullptr || !mark) {
+  if (context.introspection == nullptr) {
+    return;
+  }
+  if (!mark) {
+    warn(context, report,
+         {Severity::warning, "not-proved",
+          "what is left of them was not proved: guest memory could not be read before"});
     return;
   }
   const auto left = patiently(context, [&] {

@@ -54,10 +54,13 @@ class Reporter {
   /// Something the user should know although it stops nothing.
   virtual void warning(std::string_view text) = 0;
   /// Something for the record of the operation alone, to be there before what follows is begun.
-  virtual void record(std::string_view kind, const boost::json::object& detail);
+  /// False when there is a record, and it does not hold this.
+  virtual bool record(std::string_view kind, const boost::json::object& detail);
 };
 
-inline void Reporter::record(std::string_view /*kind*/, const boost::json::object& /*detail*/) {}
+inline bool Reporter::record(std::string_view /*kind*/, const boost::json::object& /*detail*/) {
+  return true;
+}
 
 /// What every operation works with. `stop` is triggered by Ctrl-C: work in progress ends early,
 /// while the calls that put the guest in order do not listen to it.
@@ -85,6 +88,9 @@ struct Report {
   std::string patch;    ///< name of the livepatch
   std::string boot_id;  ///< of the guest that was worked on; empty when it was not reached
   bool loaded = false;  ///< the load of a module was begun
+  /// The patch is out of force, or on its way there, whatever else may have gone wrong.
+  bool taken_out = false;
+  std::vector<std::string> beside;  ///< the other livepatches, where it was in force already
   std::vector<Finding> findings;
   std::vector<std::string> replaced;           ///< patches this one took the place of
   std::vector<std::string> unloaded;           ///< modules unloaded in the guest

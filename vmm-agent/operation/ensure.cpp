@@ -22,6 +22,15 @@ EnsureDecision decide_ensure(const EnsureFacts& facts) {
                     "the registration back.",
                     facts.patch)};
   }
+  if (facts.last && facts.last->in_force && facts.last->boot_id == facts.boot_id &&
+      !facts.boot_id.empty() && !facts.retry_failed) {
+    return {EnsureAction::taken_out,
+            fmt::format("{} has been taken out of force since the guest booted; that is left so",
+                        facts.patch),
+            fmt::format("It comes back with the next boot; now: `vpatch apply --persist`. `vpatch "
+                        "revert {}` ends its registration.",
+                        facts.patch)};
+  }
   if (!facts.last || facts.retry_failed || facts.last->end == LastLoad::End::well) {
     return {EnsureAction::apply};
   }
@@ -67,9 +76,11 @@ Report report_of(const EnsureDecision& decision, const std::string& domain,
                  const std::string& patch) {
   Report report;
   report.patch = patch;
-  report.conclude(decision.action == EnsureAction::nothing ? Outcome::done : Outcome::refused,
+  const bool fine =
+      decision.action == EnsureAction::nothing || decision.action == EnsureAction::taken_out;
+  report.conclude(fine ? Outcome::done : Outcome::refused,
                   fmt::format("{}: {}", domain, decision.text), decision.hint);
-  if (decision.action != EnsureAction::nothing) {
+  if (!fine) {
     report.findings.push_back(
         {.severity = Severity::error,
          .id = decision.action == EnsureAction::other_kernel ? "kernel-changed" : "held-back",
@@ -88,9 +99,12 @@ Report ensure(Context& context, const LivepatchFile& file, const std::optional<L
     report.conclude(decision.error().outcome, decision.error().what, decision.error().hint);
     return report;
   }
-  return decision->action == EnsureAction::apply
-             ? apply_and_watch(context, file, options.apply, options.settle)
-             : report_of(*decision, context.domain, file.name);
+  if (decision->action != EnsureAction::apply) {
+    return report_of(*decision, context.domain, file.name);
+  }
+  ApplyOptions how = options.apply;
+  how.must_record = true;
+  return apply_and_watch(context, file, how, options.settle);
 }
 
 }  // namespace vpatch

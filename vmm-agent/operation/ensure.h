@@ -21,6 +21,7 @@ struct LastLoad {
   std::string at{};       ///< when it began, UTC
   std::string boot_id{};  ///< of the guest that it was loaded into
   std::string text{};     ///< how it ended
+  bool in_force = false;  ///< it put the patch in force
 };
 
 /// What decides about a registered livepatch.
@@ -36,6 +37,7 @@ struct EnsureFacts {
 
 enum class EnsureAction : std::uint8_t {
   nothing,       ///< it is in force
+  taken_out,     ///< it was in force since the guest booted, and has been taken out of force
   apply,         ///< it is missing: the guest has rebooted, say
   other_kernel,  ///< the guest now runs a kernel that it was not built for
   hold_back,     ///< its last load did the guest harm, or may have

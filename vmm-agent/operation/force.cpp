@@ -162,6 +162,7 @@ class Force {
       return conclude(Outcome::failed_restored, fmt::format("the kernel refused to force {}: {}",
                                                             report_.patch, tool->message));
     }
+    report_.taken_out = !patching();
     const auto& first = report_.blockers.first;
     Finding told{Severity::warning, "forced",
                  fmt::format("{} of {} was forced with {} task(s) pending{}", to_string(direction_),
@@ -174,7 +175,9 @@ class Force {
   }
 
   bool complete() {
-    const auto end = await_transition(context_, report_.patch, options_.timeout, true);
+    Context plain = context_;
+    plain.assistance = nullptr;  // nothing is left to help with: it was never begun
+    const auto end = await_transition(plain, report_.patch, options_.timeout, true);
     if (!end) {
       return conclude(Outcome::failed_needs_look,
                       fmt::format("{} was forced, but the guest fell silent: {}", report_.patch,

@@ -95,7 +95,11 @@ class Revert {
   /// All that a later look is held against.
   bool look_before() {
     const auto forced = find_forced(context_, before_);
-    const auto this_one = std::ranges::find(forced, report_.patch, &ForcedPatch::patch);
+    // Of a module that is out of force any force may have left tasks in it.
+    const bool left_over = before_.find_patch(report_.patch) == nullptr;
+    const auto this_one = std::ranges::find_if(forced, [&](const ForcedPatch& one) {
+      return left_over || one.patch.empty() || one.patch == report_.patch;
+    });
     forced_ = this_one == forced.end() ? std::nullopt : std::optional(*this_one);
     if (forced_ && before_.find_patch(report_.patch) == nullptr) {
       keep_module();
@@ -117,6 +121,7 @@ class Revert {
 
   bool disable() {
     const GuestPatch* patch = before_.find_patch(report_.patch);
+    report_.taken_out = true;
     if (patch == nullptr || !patch->enabled) {
       return true;  // a module left loaded, or a transition that runs this way already
     }
@@ -126,6 +131,7 @@ class Revert {
                       "See with `vpatch status` how far it came.");
     }
     if (!tool->ok) {
+      report_.taken_out = false;
       note_kernel_log();
       return conclude(Outcome::failed_restored, fmt::format("the kernel refused to disable {}: {}",
                                                             report_.patch, tool->message));
@@ -145,6 +151,7 @@ class Revert {
     report_.blockers = end->blockers;
     if (end->how == TransitionEnd::How::ended) {
       if (end->enabled()) {
+        report_.taken_out = false;
         return conclude(Outcome::failed_restored,
                         fmt::format("somebody else put {} in force again", report_.patch));
       }
@@ -192,6 +199,7 @@ class Revert {
                               report_.patch)
                 : fmt::format("interrupted: putting {} in force again", report_.patch));
     auto tool = set_enabled_patiently(context_, report_.patch, true);
+    report_.taken_out = false;
     if (was_patching() && tool && tool->ok) {
       return conclude(stalled ? Outcome::stalled_reverted : Outcome::failed_restored,
                       fmt::format("{}{}; {} is being patched again, as before",
@@ -204,6 +212,7 @@ class Revert {
     if (ended && !end->enabled()) {
       context_.reporter.warning(
           "too late: the transition has just ended, the patch is out of force");
+      report_.taken_out = true;
       return true;
     }
     if (!ended) {

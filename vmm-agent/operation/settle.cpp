@@ -71,10 +71,17 @@ void watch(Context& context, const std::string& log_mark, std::chrono::milliseco
 Report apply_and_watch(Context& context, const LivepatchFile& file, const ApplyOptions& options,
                        std::chrono::milliseconds settle) {
   // Before the load: nothing that the log says after it is missed.
-  const auto mark = context.guest.log_mark(context.interruptible());
+  const auto mark = context.guest.log_mark(context.steady());
+  if (!mark) {
+    Report report;
+    report.patch = file.name;
+    report.conclude(mark.error().outcome, fmt::format("{}: {}", context.domain, mark.error().what),
+                    mark.error().hint);
+    return report;
+  }
   Report report = apply(context, file, options);
   if (report.outcome == Outcome::done && report.loaded && settle.count() > 0) {
-    watch(context, mark.value_or(std::string()), settle, report);
+    watch(context, *mark, settle, report);
   }
   return report;
 }

@@ -24,6 +24,8 @@ const ModuleImage kPatch{.name = "p1", .build_id = "aa11"};
 const LastLoad kWell{.end = LastLoad::End::well, .at = "then", .boot_id = "old", .text = "fine"};
 const LastLoad kTrouble{
     .end = LastLoad::End::trouble, .at = "then", .boot_id = "old", .text = "the guest crashed"};
+const LastLoad kTakenOut{.end = LastLoad::End::well, .boot_id = "now", .in_force = true};
+const LastLoad kStalled{.end = LastLoad::End::well, .boot_id = "now"};
 const LastLoad kLostInThisBoot{.end = LastLoad::End::unknown, .at = "then", .boot_id = "now"};
 const LastLoad kLostInAnotherBoot{.end = LastLoad::End::unknown, .at = "then", .boot_id = "old"};
 
@@ -39,6 +41,9 @@ TEST(Ensure, DecidesByForceKernelAndLastLoad) {
   const std::vector<Row> rows = {
       {"never loaded", false, "6.1", std::nullopt, false, EnsureAction::apply},
       {"loaded well", false, "6.1", kWell, false, EnsureAction::apply},
+      {"taken out since", false, "6.1", kTakenOut, false, EnsureAction::taken_out},
+      {"taken out since, once more", false, "6.1", kTakenOut, true, EnsureAction::apply},
+      {"stalled in this boot", false, "6.1", kStalled, false, EnsureAction::apply},
       {"crashed", false, "6.1", kTrouble, false, EnsureAction::hold_back},
       {"crashed, once more", false, "6.1", kTrouble, true, EnsureAction::apply},
       {"no end, same boot", false, "6.1", kLostInThisBoot, false, EnsureAction::apply},
@@ -137,6 +142,30 @@ TEST(Ensure, LoadIsRecordedBeforeItIsDone) {
   bench.guest.before({.op = Op::load}, [&] { recorded = bench.reporter.records; });
   bench.run();
   EXPECT_THAT(recorded, ElementsAre("load"));
+}
+
+TEST(Ensure, LoadsNothingThatCannotBeRecorded) {
+  EnsureBench bench;
+  bench.reporter.records_fail = true;
+  const Report report = bench.run();
+  EXPECT_EQ(report.outcome, Outcome::refused) << report.summary;
+  EXPECT_THAT(report.summary, HasSubstr("cannot be recorded"));
+  EXPECT_FALSE(called(bench.guest, "load p1"));
+  EXPECT_EQ(apply(bench.context, file_of(kPatch), {}).outcome, Outcome::done) << "by hand";
+}
+
+TEST(Ensure, LeavesOutOfForceWhatWasTakenOut) {
+  EnsureBench bench;
+  LastLoad last = kTakenOut;
+  last.boot_id = bench.kernel.boot_id;
+  const Report report = bench.run(last);
+  EXPECT_EQ(report.outcome, Outcome::done);
+  EXPECT_THAT(report.findings, IsEmpty());
+  EXPECT_FALSE(called(bench.guest, "load p1"));
+  bench.kernel.reboot();
+  bench.kernel.boot_id = "another";
+  EXPECT_EQ(bench.run(last).outcome, Outcome::done);
+  EXPECT_TRUE(called(bench.guest, "load p1"));
 }
 
 TEST(Ensure, CrashInTheLoadIsRecorded) {

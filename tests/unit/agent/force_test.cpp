@@ -58,6 +58,7 @@ TEST_F(ForceTest, EndsAnUnpatchingAndLeavesTheModuleLoaded) {
   EXPECT_EQ(bench.kernel.find("p1"), nullptr);
   EXPECT_TRUE(bench.kernel.modules.contains("p1"));
   EXPECT_FALSE(called(bench.guest, "unload p1"));
+  EXPECT_TRUE(report.taken_out);
 }
 
 TEST_F(ForceTest, ShowsThePendingTasksAndTheDirectionBeforeItAsks) {

@@ -20,14 +20,19 @@ class FakeReporter final : public Reporter {
   void step(std::string_view text) override { steps.emplace_back(text); }
   void progress(std::string_view text) override { progresses.emplace_back(text); }
   void warning(std::string_view text) override { warnings.emplace_back(text); }
-  void record(std::string_view kind, const boost::json::object& /*detail*/) override {
+  bool record(std::string_view kind, const boost::json::object& /*detail*/) override {
+    if (records_fail) {
+      return false;
+    }
     records.emplace_back(kind);
+    return true;
   }
 
   std::vector<std::string> steps;
   std::vector<std::string> progresses;
   std::vector<std::string> warnings;
   std::vector<std::string> records;
+  bool records_fail = false;
 };
 
 /// A fake guest and all that an operation on it needs.

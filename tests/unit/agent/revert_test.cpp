@@ -145,6 +145,7 @@ TEST(Revert, NeedsALookAtAWarningInTheLog) {
   const Report report = revert(bench.context, {.patch = "p1"});
   EXPECT_EQ(report.outcome, Outcome::failed_needs_look);
   EXPECT_THAT(report.kernel_log, Contains(HasSubstr("BUG:")));
+  EXPECT_TRUE(report.taken_out);
 }
 
 TEST(Revert, DoesNotTakeAnOldWarningForANewOne) {
@@ -162,6 +163,7 @@ TEST(RevertStalled, PutsThePatchInForceAgain) {
   const Report report = revert(bench.context, {.patch = "p1", .timeout = seconds(5)});
   EXPECT_EQ(report.outcome, Outcome::stalled_reverted) << report.summary;
   EXPECT_EQ(bench.kernel.find("p1")->phase(), PatchPhase::patched);
+  EXPECT_FALSE(report.taken_out);
 }
 
 TEST(RevertStalled, IsLeftPendingWhenAsked) {
@@ -172,6 +174,7 @@ TEST(RevertStalled, IsLeftPendingWhenAsked) {
       revert(bench.context, {.patch = "p1", .timeout = seconds(5), .on_stall = OnStall::wait});
   EXPECT_EQ(report.outcome, Outcome::stalled_waiting);
   EXPECT_EQ(bench.kernel.find("p1")->phase(), PatchPhase::unpatching);
+  EXPECT_TRUE(report.taken_out);
 }
 
 TEST(RevertStalled, IsDoneWhenTheTransitionEndsAtTheLastMoment) {

@@ -48,6 +48,7 @@ TEST(JudgeLoad, TellsHarmFromOtherEnds) {
   for (const Row& row : rows) {
     const LastLoad last = judge_load(ended(row.outcome), row.events);
     EXPECT_EQ(last.end, row.end) << (row.outcome ? to_string(*row.outcome) : "no end");
+    EXPECT_EQ(last.in_force, row.outcome == Outcome::done);
     EXPECT_EQ(last.boot_id, "b1");
     EXPECT_EQ(last.at, "then");
   }
