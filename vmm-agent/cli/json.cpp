@@ -128,7 +128,8 @@ json::object to_json(const NamedStack& stack) {
           {"why", stack.why}};
 }
 
-json::object to_json(const GuestPatch& patch, std::size_t order, std::string_view role) {
+json::object to_json(const GuestPatch& patch, std::optional<std::size_t> order,
+                     std::string_view role) {
   json::array objects;
   for (const GuestPatchedObject& object : patch.objects) {
     objects.push_back(json::object{{"name", object.name},
@@ -138,7 +139,7 @@ json::object to_json(const GuestPatch& patch, std::size_t order, std::string_vie
   }
   return {{"name", patch.name},
           {"phase", to_string(patch.phase())},
-          {"order", order},
+          {"order", or_null(order)},
           {"role", role.empty() ? json::value(nullptr) : json::value(role)},
           {"forced", patch.forced},
           {"enabled", patch.enabled},
@@ -211,7 +212,8 @@ json::object to_json(const Status& status, const std::string& domain) {
   json::array patches;
   const GuestPatch* const base = base_of(status.guest);
   for (const GuestPatch& patch : status.guest.patches) {
-    patches.push_back(to_json(patch, patches.size() + 1, role_of(status.guest, patch)));
+    const auto order = status.ordered ? std::optional(patches.size() + 1) : std::nullopt;
+    patches.push_back(to_json(patch, order, role_of(status.guest, patch)));
   }
   json::array forced;
   for (const ForcedPatch& one : status.forced) {

@@ -84,13 +84,14 @@ std::string paint(const Style& style, PatchPhase phase) {
 }
 
 /// In the order in which they took effect; on top of a cumulative one the others are additions.
-void append_patches(std::string& out, const GuestState& guest, const Style& style) {
+void append_patches(std::string& out, const Status& status, const Style& style) {
+  const GuestState& guest = status.guest;
   std::size_t additions = 0;
   for (const GuestPatch& patch : guest.patches) {
     const std::string_view role = role_of(guest, patch);
     fmt::format_to(std::back_inserter(out), "\n{}: {}{}{}{}\n", patch.name,
                    paint(style, patch.phase()), role.empty() ? "" : ", ", role,
-                   role == "addition" ? fmt::format(" {}", ++additions) : "");
+                   role == "addition" && status.ordered ? fmt::format(" {}", ++additions) : "");
     for (const GuestPatchedObject& object : patch.objects) {
       fmt::format_to(std::back_inserter(out), "  {}{}: {}\n", object.name,
                      is_waiting(patch, object) ? " (waiting for the module)" : "",
@@ -147,7 +148,7 @@ std::string render(const Status& status, const std::string& domain, const Style&
          fmt::format("module {}: {} could not be applied to it, see `vpatch log`", refused.module,
                      refused.patch));
   }
-  append_patches(out, status.guest, style);
+  append_patches(out, status, style);
   if (const GuestPatch* patch = status.guest.in_transition(); patch != nullptr) {
     fmt::format_to(std::back_inserter(out), "\n{} {}, {} task(s) pending\n",
                    to_string(patch->phase()), patch->name,

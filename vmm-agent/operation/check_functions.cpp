@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <functional>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <span>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -15,6 +18,7 @@ namespace vpatch {
 namespace {
 
 constexpr std::size_t kCandidatesShown = 16;
+constexpr std::size_t kProbesShown = 16;  ///< of one function
 
 bool changes_function(const GuestPatch& patch, const std::string& object,
                       const std::string& entry) {
@@ -101,12 +105,20 @@ Finding probe_finding(const std::string& function, std::uint64_t offset, const P
 
 void check_probes(const std::string& function, const SymbolFacts::Place& place,
                   std::span<const ProbeFacts> probes, Findings& findings) {
+  // Conflicts first: of many, only the first are listed.
+  std::vector<Finding> found;
   for (const ProbeFacts& probe : probes) {
     const std::uint64_t offset = probe.address - place.address;  // wraps below it
     if (offset == 0 || offset < place.size) {
-      findings.push_back(probe_finding(function, offset, probe));
+      found.push_back(probe_finding(function, offset, probe));
     }
   }
+  std::ranges::stable_sort(found, std::ranges::greater(), &Finding::severity);
+  if (found.size() > kProbesShown) {
+    found[kProbesShown - 1].text += fmt::format("; and {} more", found.size() - kProbesShown);
+    found.resize(kProbesShown);
+  }
+  std::ranges::move(found, std::back_inserter(findings));
 }
 
 void check_ftrace(const GuestFacts& facts, Findings& findings) {

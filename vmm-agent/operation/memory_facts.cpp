@@ -119,8 +119,12 @@ GuestFacts read_guest_facts(GuestView& view, const LivepatchFile& file) {
   }
   const GuestKernel& kernel = view.kernel();
   GuestFacts facts;
-  for (const introspect::LivePatch& patch : state->livepatch.patches) {
-    facts.patches->push_back(facts_of(kernel, patch, state->modules));
+  if (const auto& layout = kernel.layouts().livepatch; !layout) {
+    facts.patches = std::unexpected(layout.error().what);
+  } else {
+    for (const introspect::LivePatch& patch : state->livepatch.patches) {
+      facts.patches->push_back(facts_of(kernel, patch, state->modules));
+    }
   }
   const introspect::Symbolizer symbolizer(kernel, std::move(state->modules));
   facts.symbols = read_symbols(symbolizer, file);

@@ -2,6 +2,8 @@
 #include "vmm-agent/operation/preflight.h"
 
 #include <algorithm>
+#include <map>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -12,6 +14,21 @@ namespace {
 
 Finding error(std::string id, std::string text, std::string hint, std::string row = {}) {
   return {Severity::error, std::move(id), std::move(text), std::move(hint), std::move(row)};
+}
+
+/// A guest or a file may give rise to any number of findings of one kind: the first are enough.
+void shorten(Findings& findings) {
+  constexpr std::size_t kOfAKind = 64;
+  std::map<std::pair<std::string, Severity>, std::size_t> seen;
+  std::erase_if(findings, [&seen](const Finding& finding) {
+    return ++seen[{finding.id, finding.severity}] > kOfAKind;
+  });
+  for (const auto& [kind, count] : seen) {
+    if (count > kOfAKind) {
+      findings.push_back(
+          {kind.second, kind.first, fmt::format("... and {} more of this kind", count - kOfAKind)});
+    }
+  }
 }
 
 /// A module of the file's name is in the guest. Is it this very patch, and in force?
@@ -87,8 +104,8 @@ ApplyPlan plan_apply(const LivepatchFile& file, const GuestState& guest, const G
                           to_string(busy->phase()), busy->name),
               "Wait until it has ended; `vpatch status` shows it.", "R9"));
   }
+  check_file(file, options, plan.findings);
   if (plan.action != ApplyAction::join && plan.action != ApplyAction::none) {
-    check_file(file, options, plan.findings);
     check_conflicts(file, guest, options, plan.findings);
     check_patches_in_force(file, guest, facts, options, plan.findings);
     check_functions(file, guest, facts, plan.findings);
@@ -104,6 +121,7 @@ ApplyPlan plan_apply(const LivepatchFile& file, const GuestState& guest, const G
       plan.findings.end()) {
     plan.action = ApplyAction::refuse;
   }
+  shorten(plan.findings);
   return plan;
 }
 

@@ -147,6 +147,9 @@ void add_history(GuestView& view, const qmp::CallOptions& options, Status& statu
       status.forced = forced_patches(again->guest, log);
     }
   }
+  std::erase_if(log.refused, [&status](const auto& refused) {
+    return status.guest.find_module(refused.module) != nullptr;
+  });
   status.refused_modules = std::move(log.refused);
 }
 
@@ -204,6 +207,12 @@ Result<Status> ask_status(Context& context) {
     return std::unexpected(guest.error());
   }
   Status status{.guest = *std::move(guest)};
+  auto& patches = status.guest.patches;
+  status.ordered = std::ranges::all_of(
+      patches, [](const GuestPatch& patch) { return patch.stack_order.has_value(); });
+  if (status.ordered) {
+    std::ranges::sort(patches, {}, &GuestPatch::stack_order);
+  }
   if (const GuestPatch* patch = status.guest.in_transition(); patch != nullptr) {
     auto pending = context.guest.pending_tasks(patch->enabled, context.interruptible());
     status.transition = TransitionProgress{.patch = patch->name, .patching = patch->enabled};

@@ -27,6 +27,7 @@ struct TransitionProgress {
 /// The guest as it is now, with the tasks that a running transition still waits for.
 struct Status {
   GuestState guest;
+  bool ordered = true;  ///< its patches are in the order in which they took effect
   std::optional<PendingTasks> pending = PendingTasks{};  ///< unset when they could not be read
   std::string build_id{};  ///< of the kernel; empty when the agent was asked
   std::optional<TransitionProgress> transition{};
