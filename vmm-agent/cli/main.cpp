@@ -316,13 +316,18 @@ class Program {
     std::erase_if(*all, [&](const Registration& one) {
       return one.patch != options_.forget || (one.domain != of && one.identity != of);
     });
-    if (all->size() != 1) {
-      const char* const hint = all->empty() ? "`vpatch history --verb ensure` shows what there was."
-                                            : "Give the identity of the one that is meant.";
+    if (all->empty()) {
+      return print_error(
+          {Outcome::refused, fmt::format("{} is not registered for {}", options_.forget, of),
+           "`vpatch history --verb apply` shows what was applied where."},
+          "ensure");
+    }
+    if (all->size() > 1) {
       return print_error(
           {Outcome::refused,
-           fmt::format("{} livepatches {} are registered for {}", all->size(), options_.forget, of),
-           hint},
+           fmt::format("{} is registered for {} domains named {}", options_.forget, all->size(),
+                       of),
+           "Give the identity of the one that is meant; `vpatch history --json` has it."},
           "ensure");
     }
     const Registration& one = all->front();
