@@ -169,7 +169,7 @@ class Program {
     if (auto judged = judge_signature(*file, rules); !judged) {
       return print_error(judged.error(), "inspect");
     }
-    const SignatureCheck& signature = *rules.signature;
+    const SignatureCheck signature = rules.signature.value_or(SignatureCheck());
     print(to_json(*file, signature), render(*file, signature));
     const bool refused = rules.require_signed && signature.state != SignatureState::good;
     return refused ? Outcome::refused : Outcome::done;

@@ -2,6 +2,7 @@
 #include "vmm-agent/cli/moment.h"
 
 #include <charconv>
+#include <memory>
 #include <optional>
 
 #include <fmt/format.h>
@@ -16,8 +17,8 @@ using namespace std::chrono;
 /// The digits that make up all of `text`.
 std::optional<unsigned> number(std::string_view text) {
   unsigned value = 0;
-  const char* const end = text.data() + text.size();
-  const auto [rest, error] = std::from_chars(text.data(), end, value);
+  const char* const end = std::to_address(text.end());
+  const auto [rest, error] = std::from_chars(std::to_address(text.begin()), end, value);
   return error == std::errc() && rest == end && text.front() >= '0' && text.front() <= '9'
              ? std::optional(value)
              : std::nullopt;

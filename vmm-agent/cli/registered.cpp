@@ -42,15 +42,16 @@ void forget(Recorder& recorder, const Domain& domain, const std::string& patch) 
 }  // namespace
 
 Result<std::optional<LastLoad>> last_load(Journal& journal, const Registration& registration) {
-  const auto operation = journal.last_load(registration.identity, registration.file_sha256);
-  if (!operation) {
-    return std::unexpected(operation.error());
+  const auto found = journal.last_load(registration.identity, registration.file_sha256);
+  if (!found) {
+    return std::unexpected(found.error());
   }
-  if (!*operation) {
+  const std::optional<StoredOperation>& operation = *found;
+  if (!operation) {
     return std::nullopt;
   }
-  const auto events = journal.events((*operation)->id);
-  return events ? Result<std::optional<LastLoad>>(judge_load(**operation, *events))
+  const auto events = journal.events(operation->id);
+  return events ? Result<std::optional<LastLoad>>(judge_load(*operation, *events))
                 : std::unexpected(events.error());
 }
 
