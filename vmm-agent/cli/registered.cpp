@@ -15,10 +15,10 @@ namespace {
 std::vector<std::string> superseded(Recorder& recorder, const Domain& domain,
                                     const LivepatchFile& file, const Report& report) {
   std::vector<std::string> names;
-  const auto replace = file.contents ? file.contents->replace : std::nullopt;
-  if (replace != false) {
+  const bool cumulative = file.contents && file.contents->replace.value_or(false);
+  if (!file.contents || file.contents->replace.value_or(true)) {
     for (const Registration& other : recorder.registrations(domain.identity())) {
-      const bool gone = (replace == true && std::ranges::count(report.beside, other.patch) == 0) ||
+      const bool gone = (cumulative && std::ranges::count(report.beside, other.patch) == 0) ||
                         std::ranges::count(report.replaced, other.patch) > 0;
       if (other.patch != file.name && gone) {
         names.push_back(other.patch);
