@@ -28,11 +28,6 @@ std::vector<std::string> superseded(Recorder& recorder, const Domain& domain,
   return names;
 }
 
-void warn(Recorder& recorder, Report& report, std::string id, std::string text, std::string hint) {
-  recorder.warning(text);
-  report.findings.push_back({Severity::warning, std::move(id), std::move(text), std::move(hint)});
-}
-
 void forget(Recorder& recorder, const Domain& domain, const std::string& patch) {
   if (recorder.unregister_patch(domain.identity(), patch)) {
     recorder.step(fmt::format("{} is no longer registered for {}", patch, domain.name()));
@@ -79,9 +74,10 @@ void keep_registered(Recorder& recorder, const Domain& domain, const std::string
 void warn_of_registered(Recorder& recorder, const Domain& domain, const LivepatchFile& file,
                         Report& report) {
   for (const std::string& patch : superseded(recorder, domain, file, report)) {
-    warn(recorder, report, "still-registered",
-         fmt::format("{} stays registered for {}, and not {}", patch, domain.name(), file.name),
-         "After a reboot `ensure` brings back the former: apply this one again with --persist.");
+    warn(recorder, report,
+         {Severity::warning, "still-registered",
+          fmt::format("{} stays registered for {}, and not {}", patch, domain.name(), file.name),
+          "After a reboot `ensure` brings back the former: apply this one again with --persist."});
   }
 }
 
@@ -97,9 +93,10 @@ void forget_registered(Recorder& recorder, const Domain& domain, Report& report)
     return;
   }
   for (const Registration& other : recorder.registrations(domain.identity())) {
-    warn(recorder, report, "still-registered",
-         fmt::format("{} stays registered for {}", other.patch, domain.name()),
-         fmt::format("`vpatch revert {}` ends that.", other.patch));
+    warn(recorder, report,
+         {Severity::warning, "still-registered",
+          fmt::format("{} stays registered for {}", other.patch, domain.name()),
+          fmt::format("`vpatch revert {}` ends that.", other.patch)});
   }
 }
 

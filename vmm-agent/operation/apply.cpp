@@ -540,10 +540,9 @@ class Apply {
       return context_.introspection->problems(file_.name, *mark_, context_.steady());
     });
     if (!found) {
-      report_.findings.push_back({Severity::warning, "not-proved",
-                                  "not proved from guest memory: " + found.error().what,
-                                  found.error().hint});
-      context_.reporter.warning(report_.findings.back().text);
+      warn(context_.reporter, report_,
+           {Severity::warning, "not-proved", "not proved from guest memory: " + found.error().what,
+            found.error().hint});
       return {};
     }
     proved_ = true;

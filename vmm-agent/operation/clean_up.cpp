@@ -23,11 +23,6 @@ bool shows_kept(const std::vector<ForcedPatch>& forced) {
   return std::ranges::find(forced, ForcedSign::kept_module, &ForcedPatch::sign) != forced.end();
 }
 
-void warn(Context& context, Report& report, Finding finding) {
-  context.reporter.warning(finding.text);
-  report.findings.push_back(std::move(finding));
-}
-
 /// What guest memory shows to be wrong. Memory that cannot be read for kPatience is.
 std::string problem_in_memory(Context& context, const CleanUp& how) {
   if (context.introspection == nullptr || !how.mark) {
@@ -89,7 +84,7 @@ void unload(Context& context, Report& report) {
       report.unloaded.push_back(old);
       context.reporter.step(fmt::format("unloaded the replaced module {}", old));
     } else {
-      warn(context, report,
+      warn(context.reporter, report,
            {Severity::warning, "replaced-kept", unloaded.error().what, unloaded.error().hint});
     }
   }
@@ -126,7 +121,7 @@ void clean_up_replaced(Context& context, const CleanUp& how, Report& report) {
   const std::string problem = watch_grace_time(context, how);
   if (!problem.empty() || context.stop.stop_requested()) {
     warn(
-        context, report,
+        context.reporter, report,
         {Severity::warning, "replaced-kept",
          fmt::format("replaced modules stay loaded: {}", problem.empty() ? "interrupted" : problem),
          "Unload each later with `vpatch revert NAME`."});
@@ -138,7 +133,7 @@ void clean_up_replaced(Context& context, const CleanUp& how, Report& report) {
     return;
   }
   if (const std::string forced = forced_text(context, how); !forced.empty()) {
-    warn(context, report,
+    warn(context.reporter, report,
          {Severity::warning, "forced-kept", fmt::format("replaced modules stay loaded: {}", forced),
           "A task may still be in their code: plan a reboot of the guest."});
     return;
@@ -153,7 +148,7 @@ void prove_gone(Context& context, const std::vector<std::string>& gone,
     return;
   }
   if (!mark) {
-    warn(context, report,
+    warn(context.reporter, report,
          {Severity::warning, "not-proved",
           "what is left of them was not proved: guest memory could not be read before"});
     return;
@@ -162,14 +157,14 @@ void prove_gone(Context& context, const std::vector<std::string>& gone,
     return context.introspection->leftovers(gone, report.unloaded, *mark, context.steady());
   });
   if (!left) {
-    warn(context, report,
+    warn(context.reporter, report,
          {Severity::warning, "not-proved",
           "what is left of them was not proved from guest memory: " + left.error().what,
           left.error().hint});
     return;
   }
   if (!left->hooked.empty()) {
-    warn(context, report,
+    warn(context.reporter, report,
          {Severity::warning, "still-hooked",
           fmt::format("no livepatch changes {} any more, yet something is hooked into it",
                       fmt::join(left->hooked, ", ")),

@@ -107,4 +107,10 @@ struct Report {
   }
 };
 
+/// Tells of something at once, and in the report.
+inline void warn(Reporter& reporter, Report& report, Finding finding) {
+  reporter.warning(finding.text);
+  report.findings.push_back(std::move(finding));
+}
+
 }  // namespace vpatch

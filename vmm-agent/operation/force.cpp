@@ -131,6 +131,13 @@ class Force {
                                                report_.patch));
   }
 
+  /// Whether the guest is seen without this transition.
+  bool is_over() {
+    const auto state = observe_patiently(context_);
+    const GuestPatch* const patch = state ? state->find_patch(report_.patch) : nullptr;
+    return state && (patch == nullptr || !patch->transition);
+  }
+
   /// Without a reply the request may have been carried out all the same, and what is asked again
   /// finds no transition any more.
   bool write() {
@@ -138,14 +145,7 @@ class Force {
     const auto tool = patiently(context_, [this]() -> Result<ToolResult> {
       auto written = context_.guest.force(report_.patch, context_.steady());
       lost_ = lost_ || !written;
-      if (!written) {
-        const auto state = observe_patiently(context_);
-        const GuestPatch* patch = state ? state->find_patch(report_.patch) : nullptr;
-        if (state && (patch == nullptr || !patch->transition)) {
-          return ToolResult{true, {}};
-        }
-      }
-      return written;
+      return !written && is_over() ? ToolResult{true, {}} : written;
     });
     if (!tool) {
       return conclude(
@@ -154,9 +154,7 @@ class Force {
           "See with `vpatch status`.");
     }
     if (!tool->ok && !lost_) {
-      const auto state = observe_patiently(context_);
-      const GuestPatch* patch = state ? state->find_patch(report_.patch) : nullptr;
-      if (state && (patch == nullptr || !patch->transition)) {
+      if (is_over()) {
         return ended_by_itself();
       }
       return conclude(Outcome::failed_restored, fmt::format("the kernel refused to force {}: {}",
@@ -164,13 +162,12 @@ class Force {
     }
     report_.taken_out = !patching();
     const auto& first = report_.blockers.first;
-    Finding told{Severity::warning, "forced",
-                 fmt::format("{} of {} was forced with {} task(s) pending{}", to_string(direction_),
-                             report_.patch, report_.blockers.count,
-                             first.empty() ? "" : ", such as " + describe(first.front())),
-                 "These may mix old and new code: plan a reboot of the guest."};
-    context_.reporter.warning(told.text);
-    report_.findings.push_back(std::move(told));
+    warn(context_.reporter, report_,
+         {Severity::warning, "forced",
+          fmt::format("{} of {} was forced with {} task(s) pending{}", to_string(direction_),
+                      report_.patch, report_.blockers.count,
+                      first.empty() ? "" : ", such as " + describe(first.front())),
+          "These may mix old and new code: plan a reboot of the guest."});
     return true;
   }
 

@@ -47,16 +47,20 @@ void check_function(const introspect::GuestKernel& kernel, const introspect::Liv
   }
 }
 
+Result<MemoryState> read_afresh(GuestView& view, const qmp::CallOptions& options) {
+  if (auto fresh = view.refresh(options); !fresh) {
+    return std::unexpected(fresh.error());
+  }
+  return read_memory_state(view);
+}
+
 }  // namespace
 
 Result<Leftovers> MemoryIntrospection::leftovers(const std::vector<std::string>& gone,
                                                  const std::vector<std::string>& unloaded,
                                                  const GuestMark& before,
                                                  const qmp::CallOptions& options) {
-  if (auto fresh = view_.refresh(options); !fresh) {
-    return std::unexpected(fresh.error());
-  }
-  const auto state = read_memory_state(view_);
+  const auto state = read_afresh(view_, options);
   if (!state) {
     return std::unexpected(state.error());
   }
@@ -64,10 +68,7 @@ Result<Leftovers> MemoryIntrospection::leftovers(const std::vector<std::string>&
 }
 
 Result<std::vector<ForcedPatch>> MemoryIntrospection::forced(const qmp::CallOptions& options) {
-  if (auto fresh = view_.refresh(options); !fresh) {
-    return std::unexpected(fresh.error());
-  }
-  const auto state = read_memory_state(view_);
+  const auto state = read_afresh(view_, options);
   if (!state) {
     return std::unexpected(state.error());
   }

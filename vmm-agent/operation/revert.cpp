@@ -243,11 +243,10 @@ class Revert {
 
   /// Says why the module stays loaded.
   void keep_module() {
-    report_.findings.push_back(
-        {Severity::warning, "forced-kept",
-         fmt::format("module {} stays loaded: {}", report_.patch, describe(*forced_)),
-         "A task may still be in its code: plan a reboot of the guest."});
-    context_.reporter.warning(report_.findings.back().text);
+    warn(context_.reporter, report_,
+         {Severity::warning, "forced-kept",
+          fmt::format("module {} stays loaded: {}", report_.patch, describe(*forced_)),
+          "A task may still be in its code: plan a reboot of the guest."});
   }
 
   bool unload() {
