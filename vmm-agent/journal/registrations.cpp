@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <optional>
 #include <system_error>
 #include <utility>
 
@@ -71,6 +72,16 @@ Registration registration_of(SQLite::Statement& row) {
           .release = text("release")};
 }
 
+/// The SHA-256 of a registration's file, where there is one.
+std::optional<std::string> registered_file(SQLite::Database& database, const std::string& identity,
+                                           const std::string& patch) {
+  SQLite::Statement row(database,
+                        "SELECT file_sha256 FROM registration WHERE identity = ? AND patch = ?");
+  row.bind(1, identity);
+  row.bind(2, patch);
+  return row.executeStep() ? std::optional(row.getColumn(0).getString()) : std::nullopt;
+}
+
 }  // namespace
 
 fs::path Journal::copy_of(const std::string& file_sha256) const {
@@ -81,14 +92,7 @@ Result<void> Journal::register_patch(OperationId operation, const Registration& 
                                      std::span<const std::byte> file) {
   std::string replaced;
   auto registered = attempt_to_write("register a livepatch", [&]() -> Result<void> {
-    SQLite::Statement old(*database_,
-                          "SELECT file_sha256 FROM registration WHERE identity = ? AND patch = ?");
-    old.bind(1, registration.identity);
-    old.bind(2, registration.patch);
-    if (old.executeStep()) {
-      replaced = old.getColumn(0).getString();
-    }
-    old.reset();
+    replaced = registered_file(*database_, registration.identity, registration.patch).value_or("");
     if (auto kept = keep(copy_of(registration.file_sha256), file); !kept) {
       return kept;
     }
@@ -144,15 +148,11 @@ Result<bool> Journal::unregister_patch(OperationId operation, const std::string&
                                        const std::string& patch) {
   std::string sha256;
   auto removed = attempt_to_write("take a registration back", [&]() -> Result<bool> {
-    SQLite::Statement row(*database_,
-                          "SELECT file_sha256 FROM registration WHERE identity = ? AND patch = ?");
-    row.bind(1, identity);
-    row.bind(2, patch);
-    if (!row.executeStep()) {
+    auto file = registered_file(*database_, identity, patch);
+    if (!file) {
       return false;
     }
-    sha256 = row.getColumn(0).getString();
-    row.reset();
+    sha256 = *std::move(file);
     SQLite::Statement remove(*database_,
                              "DELETE FROM registration WHERE identity = ? AND patch = ?");
     remove.bind(1, identity);
