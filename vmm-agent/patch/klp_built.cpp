@@ -44,10 +44,6 @@ constexpr std::uint64_t kSympos = 16;
 constexpr std::uint64_t kSize = 24;
 }  // namespace klp_func_ext
 
-std::string too_many_objects() {
-  return fmt::format("more than {} objects", kMaxObjects);
-}
-
 /// Each reads its part into `contents_`, and may call what does not fit corrupt.
 class BuiltReader {
  public:
@@ -72,7 +68,7 @@ Reading<PatchedObject*> BuiltReader::object(const std::string& name) {
   auto& objects = contents_.objects;
   const auto [found, is_new] = objects_.try_emplace(name, objects.size());
   if (is_new) {
-    if (objects.size() == kMaxObjects) return stop_corrupt(too_many_objects());
+    if (objects.size() == kMaxObjects) return stop_too_many(kMaxObjects, "objects");
     objects.push_back({.name = name, .functions = {}, .callbacks = {}});
   }
   return &objects[found->second];
@@ -146,7 +142,7 @@ Reading<PatchContents> BuiltReader::read_klp_build(std::uint32_t objects) {
   if (size % klp_object_ext::kSize != 0) {
     return stop_corrupt("its objects have entries of another size");
   }
-  if (size / klp_object_ext::kSize > kMaxObjects) return stop_corrupt(too_many_objects());
+  if (size / klp_object_ext::kSize > kMaxObjects) return stop_too_many(kMaxObjects, "objects");
   for (Place entry{objects, 0}; entry.offset < size; entry = entry + klp_object_ext::kSize) {
     auto one = read_object(entry);
     if (!one) return std::unexpected(one.error());
@@ -168,7 +164,7 @@ Reading<PatchedObject> BuiltReader::read_object(Place entry) {
   if (!count) return std::unexpected(count.error());
   functions_ += *count;
   if (functions_ > kMaxFunctions) {
-    return stop_corrupt(fmt::format("more than {} functions", kMaxFunctions));
+    return stop_too_many(kMaxFunctions, "functions");
   }
   const auto funcs = read_pointer(module_, entry + klp_object_ext::kFuncs);
   if (!funcs) return std::unexpected(funcs.error());

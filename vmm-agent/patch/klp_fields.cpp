@@ -10,6 +10,10 @@
 
 namespace vpatch {
 
+std::unexpected<Stop> stop_too_many(std::size_t limit, std::string_view what) {
+  return stop_corrupt(fmt::format("more than {} {}", limit, what));
+}
+
 Reading<std::optional<Target>> read_code_pointer(const ElfModule& module, Place pointer) {
   auto read = read_pointer(module, pointer);
   if (!read) return read;

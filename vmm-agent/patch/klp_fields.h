@@ -3,8 +3,10 @@
 #pragma once
 
 #include <cstddef>
+#include <expected>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "vmm-agent/patch/elf_module.h"
 #include "vmm-agent/patch/livepatch_file.h"
@@ -15,6 +17,9 @@ namespace vpatch {
 /// The most that are believed of one livepatch.
 inline constexpr std::size_t kMaxObjects = 4096;
 inline constexpr std::size_t kMaxFunctions = 65536;
+
+/// "more than 4096 objects"
+std::unexpected<Stop> stop_too_many(std::size_t limit, std::string_view what);
 
 /// The function that the pointer at `pointer` points at, in the module or outside; nothing for
 /// NULL. Corrupt: it points at data.

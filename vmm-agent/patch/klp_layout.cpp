@@ -114,7 +114,7 @@ Reading<std::vector<PatchedObject>> KlpReader::read_objects(Place array) {
     const auto& object = *place;
     if (!object) break;
     if (places.size() == kMaxObjects) {
-      return stop_corrupt(fmt::format("more than {} objects", kMaxObjects));
+      return stop_too_many(kMaxObjects, "objects");
     }
     places.push_back(*object);
     const auto functions = data_array(*object + klp_object::kFuncs, "klp_object.funcs");
@@ -154,7 +154,7 @@ Reading<std::vector<PatchedFunction>> KlpReader::read_functions(Place array) {
     const auto& entry = *place;
     if (!entry) return functions;
     if (++functions_ > kMaxFunctions) {
-      return stop_corrupt(fmt::format("more than {} functions", kMaxFunctions));
+      return stop_too_many(kMaxFunctions, "functions");
     }
     auto function = read_function(module_, {.name = *entry + klp_func::kOldName,
                                             .replacement = *entry + klp_func::kNewFunc,
@@ -179,7 +179,7 @@ Reading<std::vector<PatchState>> KlpReader::read_states(Place array) {
     if (!id) return std::unexpected(id.error());
     if (*id == 0) return states;
     if (states.size() == kMaxStates) {
-      return stop_corrupt(fmt::format("more than {} states", kMaxStates));
+      return stop_too_many(kMaxStates, "states");
     }
     const auto version = read_number(module_, state + klp_state::kVersion, 4);
     if (!version) return std::unexpected(version.error());
