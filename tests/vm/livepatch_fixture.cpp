@@ -38,6 +38,10 @@ boost::json::array log_records(const TestVm& vm) {
 
 }  // namespace
 
+std::string list(const boost::json::object& report, const std::string& field) {
+  return boost::json::serialize(report.at(field));
+}
+
 void LivepatchTest::SetUp() {
   AssistTest::SetUp();
   const auto records = log_records(vm());

@@ -11,6 +11,9 @@
 
 namespace vpatch::test {
 
+/// One field of a report, as JSON.
+std::string list(const boost::json::object& report, const std::string& field);
+
 /// The guest that all tests of livepatches' semantics share. Afterwards each of them leaves it
 /// without livepatches, with vpatch_target loaded and without the other modules to patch.
 class LivepatchTest : public AssistTest {

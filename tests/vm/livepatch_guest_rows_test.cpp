@@ -26,10 +26,6 @@ using R18 = LivepatchTest;
 using R19 = LivepatchTest;
 using R20 = LivepatchTest;
 
-std::string list(const boost::json::object& report, const std::string& field) {
-  return boost::json::serialize(report.at(field));
-}
-
 TEST_F(R10, ForceIsConfirmedAndKeepsTheModulesUntilTheReboot) {
   const std::string patch = "vpatch_target_lp";
   const std::string name = text_of(look(vm(), "status"), "domain");

@@ -23,10 +23,6 @@ using R7 = LivepatchTest;
 using R8 = LivepatchTest;
 using R9 = LivepatchTest;
 
-std::string list(const boost::json::object& report, const std::string& field) {
-  return boost::json::serialize(report.at(field));
-}
-
 TEST_F(R1, ReplaceTakesOverInOneTransition) {
   ASSERT_EQ(apply_patch("vpatch_indep").exit_code, 0);
   ASSERT_EQ(apply_patch("vpatch_target_lp").exit_code, 0);
