@@ -36,6 +36,8 @@
 #include "vmm-agent/operation/task_stacks.h"
 #include "vmm-agent/patch/signature_check.h"
 #include "vmm-agent/patch/signature_policy.h"
+#include "vmm-agent/serve/domain_list.h"
+#include "vmm-agent/serve/server.h"
 
 namespace vpatch {
 namespace {
@@ -80,6 +82,8 @@ class Program {
         return force_transition();
       case Verb::doctor:
         return doctor();
+      case Verb::serve:
+        return list();
       case Verb::none:
         break;
     }
@@ -672,6 +676,16 @@ class Program {
     return usable ? Outcome::done : Outcome::unreachable;
   }
 
+  /// What `serve` answers `list` with, in a process of its own.
+  Outcome list() {
+    const auto domains = serve::list_domains(options_.target.uri, call_options());
+    if (!domains) {
+      return print_error(domains.error(), "serve");
+    }
+    print_json(*domains);
+    return Outcome::done;
+  }
+
   Options options_;
   Interrupt interrupt_;
   Style out_;
@@ -691,6 +705,17 @@ void open_standard_streams() {
   }
 }
 
+/// `vpatch serve --stdio`. Apart from Program: it handles signals by itself.
+Outcome serve_stdio(const Options& options) {
+  const auto duplicate = [](int fd) {
+    return introspect::UniqueFd(fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+  };
+  serve::ServerOptions how;
+  how.vpatch = options.version;
+  serve::run_server(duplicate(STDIN_FILENO), duplicate(STDOUT_FILENO), how);
+  return Outcome::done;
+}
+
 }  // namespace
 }  // namespace vpatch
 
@@ -704,7 +729,9 @@ int main(int argc, char** argv) {
     if (options.verb == vpatch::Verb::none) {
       return options.exit_code;
     }
-    const vpatch::Outcome outcome = vpatch::Program(options).run();
+    const bool serves = options.verb == vpatch::Verb::serve && options.stdio;
+    const vpatch::Outcome outcome =
+        serves ? vpatch::serve_stdio(options) : vpatch::Program(options).run();
     if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
       vpatch::write_text(stderr,
                          "warning: the output could not be written; the exit code is right\n");

@@ -7,7 +7,7 @@
 
 #include <fmt/format.h>
 
-#include "vmm-agent/cli/duration.h"
+#include "vmm-agent/duration.h"
 
 namespace vpatch {
 namespace {

@@ -10,8 +10,8 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
-#include "vmm-agent/cli/duration.h"
 #include "vmm-agent/cli/moment.h"
+#include "vmm-agent/duration.h"
 #include "vmm-agent/patch/signature_policy.h"
 
 namespace vpatch {
@@ -355,12 +355,32 @@ void add_force(CLI::App& app, Options& options) {
   add_output_options(force, options);
 }
 
+void add_serve(CLI::App& app, Options& options) {
+  auto& serve = *app.add_subcommand(
+      "serve", "Do on this host what the driver of a rollout, here or elsewhere, asks for");
+  auto* stdio = serve.add_flag("--stdio", options.stdio,
+                               "Requests on standard input, answers on standard output");
+  auto* list = serve.add_flag("--list", options.list,
+                              "Only print the domains of a connection, their groups and kernels");
+  list->excludes(stdio);
+  serve.add_option("-c,--connect", options.target.uri, "libvirt connection, with --list")
+      ->capture_default_str()
+      ->needs(list);
+  serve.add_flag("--json", options.json, "With --list, which prints one JSON object anyway")
+      ->needs(list);
+  serve.callback([&options] {
+    if (!options.stdio && !options.list) {
+      throw CLI::RequiredError("--stdio (or --list)");
+    }
+  });
+}
+
 Verb chosen_verb(const CLI::App& app) {
   static const std::map<std::string, Verb, std::less<>> kVerbs = {
       {"inspect", Verb::inspect}, {"apply", Verb::apply},   {"status", Verb::status},
       {"stacks", Verb::stacks},   {"log", Verb::log},       {"revert", Verb::revert},
       {"force", Verb::force},     {"ensure", Verb::ensure}, {"history", Verb::history},
-      {"doctor", Verb::doctor}};
+      {"doctor", Verb::doctor},   {"serve", Verb::serve}};
   const auto chosen = app.get_subcommands();
   return chosen.empty() ? Verb::none : kVerbs.at(chosen.front()->get_name());
 }
@@ -369,6 +389,7 @@ Verb chosen_verb(const CLI::App& app) {
 
 Options parse_command_line(int argc, char** argv) {
   Options options;
+  options.version = VPATCH_VERSION;
   CLI::App app("vpatch patches the running kernel of virtual machines from the host.");
   app.footer(
       "Durations are written as 20ms, 1.5s, 2m or 1h; a number alone is in seconds.\n\n"
@@ -411,6 +432,8 @@ Options parse_command_line(int argc, char** argv) {
       "doctor", "Check this host and, with --domain, everything an apply needs");
   add_target_options(doctor, options, Needs::anything);
   add_output_options(doctor, options);
+
+  add_serve(app, options);
 
   try {
     app.parse(argc, argv);

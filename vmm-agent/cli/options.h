@@ -27,7 +27,8 @@ enum class Verb : std::uint8_t {
   force,
   ensure,
   history,
-  doctor
+  doctor,
+  serve
 };
 
 /// What is asked of a file's signature, on top of the policy file.
@@ -69,6 +70,9 @@ struct Options {
   std::string forget;                        ///< of ensure: end this livepatch's registration
   std::chrono::milliseconds settle{10'000};  ///< of ensure and apply --persist
   HistoryOptions history;
+  bool stdio = false;   ///< of serve
+  bool list = false;    ///< of serve: print the domains
+  std::string version;  ///< of this program
   int exit_code =
       0;  ///< when verb is none: help or version was printed (0), or the usage was wrong (2)
 };

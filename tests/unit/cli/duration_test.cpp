@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "vmm-agent/cli/duration.h"
+#include "vmm-agent/duration.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "vmm-agent/cli/duration.h"
+#include "vmm-agent/duration.h"
 
 #include <array>
 #include <charconv>
