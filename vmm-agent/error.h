@@ -55,7 +55,7 @@ struct Error {
   Outcome outcome = Outcome::internal;
   std::string what;    ///< one line, no final dot: "web01: no guest agent answers: ..."
   std::string hint{};  ///< the next step, a sentence; empty when there is none
-  std::string id{};    ///< a stable word for what a livepatch file is refused for; else empty
+  std::string id{};    ///< a stable word for programs, a finding's; mostly empty
 
   /// Puts the context of an outer step in front: "web01: deliver the file: <what>".
   Error&& in_context(const std::string& context) && {

@@ -8,7 +8,9 @@
  *   CUM_CMDLINE_ONLY	a function less: /proc/execdomains is not changed
  *   CUM_STATE_TWICE	the state is listed twice
  *   CUM_STATELESS	no state: may be replaced by anything
- *   CUM_WARN		the kernel warns, some seconds after the load
+ *   CUM_WARN		the kernel warns, ten seconds after the load
+ *   CUM_LATE_WARN	it warns three seconds after the transition's end, by the
+ *			work of a post-patch callback
  */
 #include <linux/livepatch.h>
 #include <linux/module.h>
@@ -53,8 +55,56 @@ static struct klp_func vmlinux_funcs[] = {
 	{ }
 };
 
+#if defined(CUM_WARN) || defined(CUM_LATE_WARN)
+static void cum_warn(struct work_struct *work)
+{
+	WARN(1, KBUILD_MODNAME ": a warning, as this module is meant to\n");
+}
+
+static DECLARE_DELAYED_WORK(warn_work, cum_warn);
+
+static void warn_after(unsigned int seconds)
+{
+	schedule_delayed_work(&warn_work, seconds * HZ);
+}
+
+static void warn_no_more(void)
+{
+	cancel_delayed_work_sync(&warn_work);
+}
+#else
+static void warn_no_more(void)
+{
+}
+#endif
+
+static void cum_start(void)
+{
+#ifdef CUM_WARN
+	/* Long enough for the host to have verified the patch. */
+	warn_after(10);
+#endif
+}
+
+#ifdef CUM_LATE_WARN
+static void post_patch(struct klp_object *obj)
+{
+	warn_after(3);
+}
+
+/* Not called where another patch replaces this one: there the exit has to do. */
+static void pre_unpatch(struct klp_object *obj)
+{
+	warn_no_more();
+}
+
+#define CALLBACKS { .post_patch = post_patch, .pre_unpatch = pre_unpatch }
+#else
+#define CALLBACKS { }
+#endif
+
 static struct klp_object objs[] = {
-	{ .funcs = vmlinux_funcs },
+	{ .funcs = vmlinux_funcs, .callbacks = CALLBACKS },
 	{ }
 };
 
@@ -77,36 +127,6 @@ static struct klp_patch patch = {
 	.replace = true,
 };
 
-#ifdef CUM_WARN
-/* Long enough for the host to have verified the patch. */
-#define CUM_WARN_AFTER	(10 * HZ)
-
-static void cum_warn(struct work_struct *work)
-{
-	WARN(1, KBUILD_MODNAME ": a warning, as this module is meant to\n");
-}
-
-static DECLARE_DELAYED_WORK(warn_work, cum_warn);
-
-static void cum_start(void)
-{
-	schedule_delayed_work(&warn_work, CUM_WARN_AFTER);
-}
-
-static void cum_stop(void)
-{
-	cancel_delayed_work_sync(&warn_work);
-}
-#else
-static void cum_start(void)
-{
-}
-
-static void cum_stop(void)
-{
-}
-#endif
-
 static int __init vpatch_cum_init(void)
 {
 	int ret;
@@ -125,7 +145,7 @@ static int __init vpatch_cum_init(void)
 
 static void __exit vpatch_cum_exit(void)
 {
-	cum_stop();
+	warn_no_more();
 }
 
 module_init(vpatch_cum_init);

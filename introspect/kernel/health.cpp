@@ -40,6 +40,7 @@ Result<HealthLayout> HealthLayout::probe(const Types& types, const SymbolAddress
   layout.xtime_sec = probe.offset("timekeeper", "xtime_sec");
   layout.offs_boot = probe.offset("timekeeper", "offs_boot");
   layout.panic_cpu = probe.optional_symbol("panic_cpu");
+  layout.ticks = probe.optional_symbol("jiffies_64");
   return std::move(probe).finish(layout);
 }
 
@@ -68,6 +69,13 @@ Result<Health> read_health(const VirtualMemory& memory, const HealthLayout& layo
       return std::unexpected(Error(cpu.error()).in_context("read who panicked"));
     }
     health.panicked = *cpu != kNoCpu;
+  }
+  if (layout.ticks) {
+    const auto ticks = read_value<std::uint64_t>(memory, *layout.ticks);
+    if (!ticks) {
+      return std::unexpected(Error(ticks.error()).in_context("read the ticks"));
+    }
+    health.ticks = *ticks;
   }
   return health;
 }

@@ -5,6 +5,8 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <string>
+#include <vector>
 
 #include <boost/json.hpp>
 #include <fmt/format.h>
@@ -41,6 +43,54 @@ void wait_for_next_boot() {
   ASSERT_TRUE(eventually([] { return vm().guest("[ -e /run/this-boot ] || echo new") == "new\n"; },
                          std::chrono::seconds(600)));
 }
+
+/// The names of what is registered for the guest, in order.
+std::vector<std::string> registered() {
+  const ProcessResult result = vm().vpatch("ensure", {"--list", "--json"});
+  EXPECT_EQ(result.exit_code, 0) << result;
+  std::vector<std::string> names;
+  const json::object listed = json::parse(result.out).as_object();
+  for (const json::value& one : listed.at("registrations").as_array()) {
+    names.emplace_back(one.at("patch").as_string());
+  }
+  return names;
+}
+
+/// Makes the guest, which libvirt would forget when it is off, one that can be off.
+class Defined {
+ public:
+  Defined() {
+    const ProcessResult xml = virsh({"dumpxml", "--inactive", vm().name()});
+    const std::string path = testing::TempDir() + vm().name() + ".xml";
+    write_file(path, xml.out);
+    const ProcessResult defined = virsh({"define", path});
+    EXPECT_EQ(defined.exit_code, 0) << defined;
+    fs::remove(path);
+  }
+  Defined(const Defined&) = delete;
+  Defined& operator=(const Defined&) = delete;
+  ~Defined() {
+    const ProcessResult undefined = virsh({"undefine", vm().name()});
+    EXPECT_EQ(undefined.exit_code, 0) << undefined;
+  }
+
+  static void power_off() { must("destroy"); }
+  static void power_on() {
+    must("start");
+    ASSERT_TRUE(
+        eventually([] { return vm().guest("echo up") == "up\n"; }, std::chrono::seconds(600)));
+  }
+
+ private:
+  static ProcessResult virsh(std::vector<std::string> words) {
+    words.insert(words.begin(), {"virsh", "-q", "-c", vm().target().uri});
+    return run(words);
+  }
+  static void must(const std::string& verb) {
+    const ProcessResult done = virsh({verb, vm().name()});
+    ASSERT_EQ(done.exit_code, 0) << done;
+  }
+};
 
 /// Starts the guest anew, as a crash does.
 void reboot() {
@@ -176,6 +226,47 @@ TEST_F(EnsureTest, PatchWhoseLoadHasNoEndIsHeldBackAfterAReboot) {
   const ProcessResult held = ensure({"--json"});
   EXPECT_EQ(held.exit_code, 3) << held;
   EXPECT_EQ(json::parse(held.out).at("findings").at(0).at("id"), "held-back") << held;
+}
+
+// libvirt alone: a plain QEMU that is off is no more.
+TEST_F(EnsureTest, RegisteredWhileOffIsAppliedOnceItRuns) {
+  const Defined defined;
+  Defined::power_off();
+  for (int again = 0; again < 2; ++again) {
+    const ProcessResult put = vm().vpatch("ensure", {"--register", patch_, "--json"});
+    ASSERT_EQ(put.exit_code, 0) << put;
+    EXPECT_EQ(json::parse(put.out).at("patch"), "vpatch_demo_v1");
+  }
+  fs::remove(patch_);  // the journal has a copy
+  EXPECT_EQ(operations().size(), 1U) << "the second time nothing was done";
+  EXPECT_THAT(registered(), testing::ElementsAre("vpatch_demo_v1"));
+  const ProcessResult off = ensure();
+  EXPECT_EQ(off.exit_code, 6) << off;
+  EXPECT_THAT(off.err, HasSubstr("shut off"));
+
+  Defined::power_on();
+  ASSERT_THAT(vm().guest("cat /proc/cmdline"), Not(HasSubstr("vpatch_demo=1")));
+  const ProcessResult ensured = ensure();
+  ASSERT_EQ(ensured.exit_code, 0) << ensured;
+  EXPECT_THAT(vm().guest("cat /proc/cmdline"), HasSubstr("vpatch_demo=1"));
+
+  const ProcessResult forgot = vm().vpatch("ensure", {"--forget", "vpatch_demo_v1"});
+  EXPECT_EQ(forgot.exit_code, 0) << forgot;
+  const ProcessResult again = vm().vpatch("ensure", {"--forget", "vpatch_demo_v1", "--json"});
+  EXPECT_EQ(again.exit_code, 3) << again;
+  EXPECT_EQ(json::parse(again.out).at("findings").at(0).at("id"), "not-registered") << again;
+}
+
+TEST_F(EnsureTest, RevertToAFileRegistersItWhenAsked) {
+  persist();
+  const ProcessResult newer = vm().vpatch(
+      "apply", {module_path("vpatch_nop"), "--persist", "--settle", "0s", "--grace", "1s"});
+  ASSERT_EQ(newer.exit_code, 0) << newer;
+  ASSERT_THAT(registered(), testing::ElementsAre("vpatch_nop"));
+  const ProcessResult back =
+      vm().vpatch("revert", {"--to", patch_, "--persist", "--settle", "1s", "--grace", "1s"});
+  ASSERT_EQ(back.exit_code, 0) << back;
+  EXPECT_THAT(registered(), testing::ElementsAre("vpatch_demo_v1"));
 }
 
 TEST_F(EnsureTest, NoJournalStopsNoRepairAndTheExitCodeSaysIt) {

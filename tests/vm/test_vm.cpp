@@ -58,23 +58,40 @@ std::string padded_module(const std::string& name, std::size_t bytes) {
   return padded;
 }
 
-TestVm::TestVm(const std::string& name, const std::vector<std::string>& extra_flags) : name_(name) {
+std::vector<std::string> start_command(const std::string& name, const std::string& on_backend,
+                                       const std::string& with_kernel,
+                                       const std::vector<std::string>& flags) {
+  std::vector<std::string> argv = {kStarter,   "start",     "--backend", on_backend,
+                                   "--kernel", with_kernel, "--name",    name};
+  argv.insert(argv.end(), flags.begin(), flags.end());
+  return argv;
+}
+
+TestVm::TestVm(const std::string& name, const std::vector<std::string>& extra_flags) {
   run({kStarter, "stop", "--backend", backend(), "--name",
        name});  // a left-over of a killed test run
-  std::vector<std::string> argv = {kStarter,   "start",  "--backend", backend(),
-                                   "--kernel", kernel(), "--name",    name};
-  argv.insert(argv.end(), extra_flags.begin(), extra_flags.end());
-  const ProcessResult result = run(argv);
+  const ProcessResult result = run(start_command(name, backend(), kernel(), extra_flags));
   if (result.exit_code != 0) {
     throw std::runtime_error(
         fmt::format("the VM {} did not start: {}{}", name, result.out, result.err));
   }
+  adopt(result, Target{}.uri);
+}
+
+TestVm::TestVm(const ProcessResult& started, const std::string& uri) {
+  adopt(started, uri);
+}
+
+void TestVm::adopt(const ProcessResult& result, const std::string& uri) {
   const auto started = boost::json::parse(result.out).as_object();
+  name_ = std::string(started.at("name").as_string());
+  backend_ = std::string(started.at("backend").as_string());
   if (const auto* pid = started.at("pid").if_int64()) {
     pid_ = static_cast<pid_t>(*pid);
   }
-  if (backend() == "libvirt") {
-    target_.domain = name;
+  if (backend_ == "libvirt") {
+    target_.uri = uri;
+    target_.domain = name_;
     return;
   }
   target_.qmp = std::string(started.at("qmp").as_string());
@@ -84,7 +101,7 @@ TestVm::TestVm(const std::string& name, const std::vector<std::string>& extra_fl
 }
 
 TestVm::~TestVm() {
-  run({kStarter, "stop", "--backend", backend(), "--name", name_});
+  run({kStarter, "stop", "--backend", backend_, "--name", name_});
 }
 
 std::vector<std::string> TestVm::target_flags() const {

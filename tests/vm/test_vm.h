@@ -27,6 +27,8 @@ std::string kernel();
 class TestVm {
  public:
   explicit TestVm(const std::string& name, const std::vector<std::string>& extra_flags = {});
+  /// A guest that `images/vm start` has started: what that printed. `uri` is its libvirt.
+  explicit TestVm(const ProcessResult& started, const std::string& uri = Target{}.uri);
   TestVm(const TestVm&) = delete;
   TestVm& operator=(const TestVm&) = delete;
   ~TestVm();
@@ -63,10 +65,18 @@ class TestVm {
   /// time.
   void with_agent(const std::function<void(qmp::GuestAgent&, const qmp::CallOptions&)>& use) const;
 
+  void adopt(const ProcessResult& started, const std::string& uri);
+
   std::string name_;
+  std::string backend_;
   Target target_;
   pid_t pid_ = -1;
 };
+
+/// images/vm start FLAGS..., of one guest.
+std::vector<std::string> start_command(const std::string& name, const std::string& on_backend,
+                                       const std::string& with_kernel,
+                                       const std::vector<std::string>& flags);
 
 /// The guest that all tests of vm_test share.
 TestVm& shared_vm();

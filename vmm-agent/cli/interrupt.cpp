@@ -37,6 +37,7 @@ void Interrupt::watch(const std::stop_token& done) {
     }
     signalfd_siginfo info{};
     if (read(signals_.get(), &info, sizeof info) == sizeof info) {
+      count_ += info.ssi_signo == SIGINT ? 1 : 2;
       source_.request_stop();
     }
   }

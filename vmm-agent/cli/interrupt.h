@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <atomic>
 #include <stop_token>
 #include <thread>
 
@@ -19,11 +20,15 @@ class Interrupt {
   ~Interrupt() = default;
 
   std::stop_token token() const { return source_.get_token(); }
+  /// How often the user has asked for an end. SIGTERM and SIGHUP, after which nobody asks again,
+  /// count twice.
+  unsigned count() const { return count_; }
 
  private:
   void watch(const std::stop_token& done);
 
   std::stop_source source_;
+  std::atomic<unsigned> count_{0};
   introspect::UniqueFd signals_;
   std::jthread thread_;
 };

@@ -138,6 +138,7 @@ json::object to_json(const GuestPatch& patch, std::optional<std::size_t> order,
                                    {"functions", strings(object.functions)}});
   }
   return {{"name", patch.name},
+          {"build_id", patch.build_id},
           {"phase", to_string(patch.phase())},
           {"order", or_null(order)},
           {"role", role.empty() ? json::value(nullptr) : json::value(role)},
@@ -295,6 +296,42 @@ json::object to_json(const std::vector<Check>& checks) {
   return {{"schema", kSchema}, {"verb", "doctor"}, {"checks", std::move(list)}};
 }
 
+json::object to_json(const HealthReport& report, const std::string& domain) {
+  json::array checks;
+  for (const HealthCheck& check : report.checks) {
+    checks.push_back(
+        json::object{{"id", check.id}, {"health", to_string(check.health)}, {"text", check.text}});
+  }
+  json::array patches;
+  for (const GuestPatch& patch : report.patches) {
+    patches.push_back(json::object{{"name", patch.name},
+                                   {"build_id", patch.build_id},
+                                   {"phase", to_string(patch.phase())},
+                                   {"transition", patch.transition}});
+  }
+  json::value command;
+  if (report.command) {
+    command = json::object{{"exit_code", or_null(report.command->exit_code)},
+                           {"output", report.command->output}};
+  }
+  return {{"schema", kSchema},
+          {"verb", "health"},
+          {"domain", domain},
+          {"health", to_string(report.health)},
+          {"exit_code", static_cast<int>(outcome_of(report.health))},
+          {"text", report.text},
+          {"state", report.state},
+          {"busy", report.busy},
+          {"boot_id", report.boot_id},
+          {"log_sequence", or_null(report.log_sequence)},
+          {"taint", or_null(report.taint)},
+          {"release", report.release},
+          {"checks", std::move(checks)},
+          {"kernel_log", strings(report.kernel_log)},
+          {"patches", std::move(patches)},
+          {"command", std::move(command)}};
+}
+
 json::object to_json(const Report& report, const std::string& verb, const std::string& domain) {
   json::array findings;
   for (const Finding& finding : report.findings) {
@@ -330,6 +367,29 @@ json::object to_json(const Error& error, const std::string& verb) {
           {"summary", error.what},
           {"hint", error.hint},
           {"findings", std::move(findings)}};
+}
+
+json::object to_json(const std::vector<Registration>& registrations) {
+  json::array list;
+  for (const Registration& one : registrations) {
+    list.push_back(json::object{{"domain", one.domain},
+                                {"identity", one.identity},
+                                {"connection", one.connection},
+                                {"patch", one.patch},
+                                {"patch_version", one.patch_version},
+                                {"file", one.file},
+                                {"file_sha256", one.file_sha256},
+                                {"release", one.release}});
+  }
+  return {{"schema", kSchema}, {"verb", "ensure"}, {"registrations", std::move(list)}};
+}
+
+json::object to_json(const DomainGroups& groups) {
+  return {{"schema", kSchema},
+          {"verb", "group"},
+          {"domain", groups.domain},
+          {"identity", groups.identity},
+          {"groups", strings(groups.groups)}};
 }
 
 }  // namespace vpatch

@@ -22,10 +22,13 @@
 #include "vmm-agent/cli/recorder.h"
 #include "vmm-agent/cli/registered.h"
 #include "vmm-agent/cli/render.h"
+#include "vmm-agent/cli/rollout.h"
 #include "vmm-agent/cli/terminal.h"
 #include "vmm-agent/domain/domain_lock.h"
 #include "vmm-agent/domain/guardian_process.h"
+#include "vmm-agent/domain/libvirt_domains.h"
 #include "vmm-agent/domain/pause.h"
+#include "vmm-agent/exporter/exporter.h"
 #include "vmm-agent/guest/agent_guest.h"
 #include "vmm-agent/guest/boot_cache.h"
 #include "vmm-agent/guest/guest_view.h"
@@ -59,7 +62,10 @@ class Program {
       : options_(options),
         out_(!options.no_color && wants_color(stdout)),
         err_(!options.no_color && wants_color(stderr)),
-        reporter_(err_, is_live(stderr), options.json) {}
+        reporter_(err_, is_live(stderr),
+                  options.progress ? Telling::lines
+                  : options.json   ? Telling::nothing
+                                   : Telling::text) {}
 
   Outcome run() {
     switch (options_.verb) {
@@ -82,8 +88,15 @@ class Program {
         return force_transition();
       case Verb::doctor:
         return doctor();
+      case Verb::health:
+        return health();
       case Verb::serve:
         return list();
+      case Verb::rollout:
+        return run_rollout(options_, interrupt_);
+      case Verb::group:
+        return group();
+      case Verb::exporter:
       case Verb::none:
         break;
     }
@@ -323,7 +336,7 @@ class Program {
     if (all->empty()) {
       return print_error(
           {Outcome::refused, fmt::format("{} is not registered for {}", options_.forget, of),
-           "`vpatch history --verb apply` shows what was applied where."},
+           "`vpatch ensure --list` shows what is registered.", "not-registered"},
           "ensure");
     }
     if (all->size() > 1) {
@@ -354,7 +367,43 @@ class Program {
     return print_report(report, "ensure", one.domain, recorder.failure());
   }
 
+  Outcome register_livepatch() {
+    auto file = read_livepatch(options_.file);
+    if (!file) {
+      return print_error(file.error(), "ensure");
+    }
+    PreflightOptions rules = options_.apply.preflight;
+    if (auto judged = judge_signature(*file, rules); !judged) {
+      return print_error(judged.error(), "ensure");
+    }
+    const auto domain = open_domain(options_.target, call_options());
+    if (!domain) {
+      return print_error(domain.error(), "ensure");
+    }
+    Recorder recorder(reporter_);
+    const Report report =
+        register_file(recorder, **domain, connection(), *file, options_.file, rules);
+    return print_report(report, "ensure", (*domain)->name(), recorder.failure());
+  }
+
+  Outcome list_registrations() {
+    auto journal = Journal::open(Journal::path());
+    const auto found = journal ? registrations_of(*journal, options_.target, call_options())
+                               : std::unexpected(journal.error());
+    if (!found) {
+      return print_error(found.error(), "ensure");
+    }
+    print(to_json(*found), render(*found));
+    return Outcome::done;
+  }
+
   Outcome ensure_registered() {
+    if (options_.list) {
+      return list_registrations();
+    }
+    if (!options_.file.empty()) {
+      return register_livepatch();
+    }
     if (!options_.forget.empty()) {
       return forget_registration();
     }
@@ -468,7 +517,16 @@ class Program {
     }
     return change(
         entry_of("revert", *file), "revert to " + file->name,
-        [&](Context& environment) { return revert_to(environment, *file, *how); }, forget_others);
+        [&](Context& environment) {
+          return revert_to(environment, *file, *how,
+                           options_.persist ? std::optional(options_.settle) : std::nullopt);
+        },
+        [&](Recorder& recorder, const Domain& domain, Report& report) {
+          if (options_.persist && report.outcome == Outcome::done) {
+            keep_registered(recorder, domain, connection(), *file, options_.revert_to, report);
+          }
+          forget_others(recorder, domain, report);
+        });
   }
 
   Outcome revert_to_nop() {
@@ -676,6 +734,29 @@ class Program {
     return usable ? Outcome::done : Outcome::unreachable;
   }
 
+  Outcome health() {
+    reporter_.progress("looking at the guest");
+    const auto domain = open_domain(options_.target, call_options());
+    const std::string name = domain                         ? (*domain)->name()
+                             : options_.target.is_libvirt() ? options_.target.domain
+                                                            : options_.target.qmp;
+    const HealthReport report =
+        domain ? check_health(**domain, cache_, options_.health, clock_, call_options())
+               : unreachable_health(name, domain.error(), options_.health);
+    reporter_.finish();
+    print(to_json(report, name), render(report, out_));
+    return outcome_of(report.health);
+  }
+
+  Outcome group() {
+    const auto groups = change_groups(options_.target, options_.groups, call_options());
+    if (!groups) {
+      return print_error(groups.error(), "group");
+    }
+    print(to_json(*groups), render(*groups));
+    return Outcome::done;
+  }
+
   /// What `serve` answers `list` with, in a process of its own.
   Outcome list() {
     const auto domains = serve::list_domains(options_.target.uri, call_options());
@@ -716,6 +797,33 @@ Outcome serve_stdio(const Options& options) {
   return Outcome::done;
 }
 
+/// `vpatch exporter`. Apart from Program, as `serve`.
+Outcome export_metrics(const Options& options) {
+  const Style style(!options.no_color && wants_color(stderr));
+  const auto warn = [](const std::string& text) { write_text(stderr, "warning: " + text + "\n"); };
+  const ExporterCommand& command = options.exporter;
+  if (!command.listen.loopback) {
+    warn(fmt::format("whoever reaches {} may read the page: it has no authentication",
+                     command.listen.text()));
+  }
+  exporter::ExporterOptions how;
+  how.listen = command.listen;
+  how.connections = command.connections;
+  how.interval = command.interval;
+  how.journal = Journal::path();
+  how.version = options.version;
+  how.on_warning = warn;
+  how.on_serving = [](const exporter::ListenAddress& address) {
+    write_text(stderr, fmt::format("serving http://{}/metrics until Ctrl-C\n", address.text()));
+  };
+  const auto done = exporter::run_exporter(how);
+  if (!done) {
+    write_text(stderr, render(done.error(), style));
+    return done.error().outcome;
+  }
+  return Outcome::done;
+}
+
 }  // namespace
 }  // namespace vpatch
 
@@ -730,8 +838,10 @@ int main(int argc, char** argv) {
       return options.exit_code;
     }
     const bool serves = options.verb == vpatch::Verb::serve && options.stdio;
-    const vpatch::Outcome outcome =
-        serves ? vpatch::serve_stdio(options) : vpatch::Program(options).run();
+    const vpatch::Outcome outcome = serves ? vpatch::serve_stdio(options)
+                                    : options.verb == vpatch::Verb::exporter
+                                        ? vpatch::export_metrics(options)
+                                        : vpatch::Program(options).run();
     if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
       vpatch::write_text(stderr,
                          "warning: the output could not be written; the exit code is right\n");

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <span>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -128,6 +130,8 @@ void add_transition_options(CLI::App& command, Options& options, milliseconds& t
                       "After the timeout: revert (go back) or wait (leave it pending)");
   command.add_flag("-v,--verbose", options.verbose,
                    "Say also who was waited for, and what was done about it");
+  command.add_flag("--progress", options.progress,
+                   "Tell on standard error how it goes, in lines for a program; with --json too");
 }
 
 void add_assist_options(CLI::App& command, AssistOptions& assist) {
@@ -184,6 +188,30 @@ void add_apply_options(CLI::App& command, Options& options) {
                "How long the guest of a registered livepatch is watched after the load");
 }
 
+std::string not_empty(const std::string& word) {
+  return word.empty() ? "it must not be empty" : "";
+}
+
+/// What ensure does instead of a repair: of --register, --list and --forget at most one.
+void add_registration_options(CLI::App& ensure, Options& options) {
+  auto* domain = ensure.get_option("--domain");
+  auto* put = ensure.add_option("--register", options.file,
+                                "Only register this livepatch (.ko) for --domain, which need not "
+                                "run: the next `ensure` that finds it running puts it in force");
+  auto* list = ensure.add_flag("--list", options.list,
+                               "Only print what is registered, for --domain or for all");
+  auto* forget =
+      ensure.add_option("--forget", options.forget,
+                        "Only end the registration of this livepatch for --domain (a name or an "
+                        "identity of `history`); the VM need not run, nor be there");
+  put->type_name("FILE")->needs(domain)->excludes(list)->excludes(forget)->check(not_empty);
+  forget->type_name("PATCH")->needs(domain)->excludes(list)->check(not_empty);
+  for (const char* other : {"--all", "--retry-failed"}) {
+    put->excludes(ensure.get_option(other));
+    list->excludes(ensure.get_option(other));
+  }
+}
+
 void add_ensure(CLI::App& app, Options& options) {
   auto& ensure = *app.add_subcommand(
       "ensure", "Bring a VM, rebooted perhaps, back to the livepatches registered for it");
@@ -194,17 +222,12 @@ void add_ensure(CLI::App& app, Options& options) {
   ensure.add_flag("--retry-failed", options.retry_failed,
                   "Apply also what did the guest harm, or may have, when it was loaded last, and "
                   "what was taken out of force since the guest booted");
-  ensure
-      .add_option("--forget", options.forget,
-                  "Only end the registration of this livepatch for --domain (a name or an identity "
-                  "of `history`); the VM need not run, nor be there")
-      ->type_name("PATCH")
-      ->needs(ensure.get_option("--domain"));
+  add_registration_options(ensure, options);
   add_apply_options(ensure, options);
   add_output_options(ensure, options);
   ensure.callback([&options] {
     const Target& target = options.target;
-    if (!options.all && target.domain.empty() && target.qmp.empty()) {
+    if (!options.all && !options.list && target.domain.empty() && target.qmp.empty()) {
       throw CLI::RequiredError("--domain NAME (or --qmp PATH --qga PATH, or --all)");
     }
     if (!target.qmp.empty() && target.qga.empty()) {
@@ -336,6 +359,13 @@ void add_revert(CLI::App& app, Options& options) {
   add_transition_options(revert, options, options.revert.timeout, options.revert.on_stall);
   add_duration(revert, "--grace", options.apply.grace, 0s, 24h,
                "With --to and --replace-with-nop: how long replaced modules stay loaded");
+  revert
+      .add_flag("--persist", options.persist,
+                "With --to: register that livepatch for the domain, in place of those that it "
+                "replaces")
+      ->needs(to);
+  add_duration(revert, "--settle", options.settle, 0s, 1h,
+               "With --persist: how long the guest is watched after the load");
   add_signature_options(revert, options.signature);
   add_assist_options(revert, options.assist);
   add_output_options(revert, options);
@@ -353,6 +383,44 @@ void add_force(CLI::App& app, Options& options) {
   add_duration(force, "--timeout", options.force.timeout, 0s, 24h,
                "How long the kernel may take to complete the transition then");
   add_output_options(force, options);
+}
+
+void add_health(CLI::App& app, Options& options) {
+  auto& health = *app.add_subcommand(
+      "health", "Look whether a VM is healthy, from outside and through its agent");
+  health.footer(
+      "With -- COMMAND [ARG...] at the end, COMMAND is run in the guest, by its agent and without "
+      "a "
+      "shell:\nexit code 0 is healthy, 1 is not, all else is inconclusive.\n\n"
+      "Exit codes: 0 healthy, 8 not healthy, 6 it could not be told.");
+  add_target_options(health, options, Needs::agent);
+  HealthOptions& how = options.health;
+  health.add_option("--since-boot", how.since.boot_id,
+                    "Boot id of the guest before a change; another one is a reboot");
+  health
+      .add_option("--since-log", how.since.log_sequence,
+                  "Sequence number of the first record of the kernel log that counts")
+      ->check(CLI::NonNegativeNumber);
+  health.add_option("--since-taint", how.since.taint, "Taint mask of the kernel before a change")
+      ->check(CLI::NonNegativeNumber);
+  add_duration(health, "--command-timeout", how.command_timeout, 1ms, 1h,
+               "How long COMMAND may take");
+  add_output_options(health, options);
+}
+
+/// What follows the first `--` of `vpatch health` is the command, each word as it is. How many
+/// words remain.
+int take_command(int argc, char** argv, Options& options) {
+  const std::span words(argv, static_cast<std::size_t>(argc));
+  if (argc < 2 || std::string_view(words[1]) != "health") {
+    return argc;
+  }
+  const auto end = std::ranges::find(words, std::string_view("--"),
+                                     [](const char* word) { return std::string_view(word); });
+  if (end != words.end()) {
+    options.health.command.assign(end + 1, words.end());
+  }
+  return static_cast<int>(end - words.begin());
 }
 
 void add_serve(CLI::App& app, Options& options) {
@@ -375,12 +443,74 @@ void add_serve(CLI::App& app, Options& options) {
   });
 }
 
+void add_group(CLI::App& app, Options& options) {
+  auto& group = *app.add_subcommand(
+      "group", "Show or set the groups of a domain, by which the plan of a rollout selects");
+  group.add_option("-d,--domain", options.target.domain, "libvirt domain, by name or UUID")
+      ->required();
+  group.add_option("-c,--connect", options.target.uri, "libvirt connection")->capture_default_str();
+  add_duration(group, "--agent-timeout", options.agent_timeout, 1s, 1h,
+               "How long to wait for each answer of libvirt");
+  GroupChange& change = options.groups;
+  const auto name = [](const std::string& word) {
+    return is_group_name(word) ? std::string()
+                               : fmt::format(
+                                     "{} is not 1 to {} letters, digits, dots, dashes and "
+                                     "underscores, a letter or a digit first",
+                                     word, kMaxGroupName);
+  };
+  auto* set = group.add_option("GROUP", change.add, "The groups that it is to be in, and no other")
+                  ->check(name);
+  auto* add = group.add_option("--add", change.add, "Put it into these groups too")->check(name);
+  auto* remove = group.add_option("--remove", change.remove, "Take it out of these groups");
+  auto* clear = group.add_flag("--clear", change.replace, "Take it out of all groups");
+  set->excludes(add)->excludes(remove)->excludes(clear);
+  clear->excludes(add)->excludes(remove);
+  add_output_options(group, options);
+  group.callback([&change, set] { change.replace = change.replace || set->count() > 0; });
+}
+
+void add_exporter(CLI::App& app, Options& options) {
+  auto& exporter = *app.add_subcommand(
+      "exporter", "Serve the state of this host's VMs, operations and rollouts to Prometheus");
+  ExporterCommand& command = options.exporter;
+  exporter
+      .add_option_function<std::string>(
+          "--listen",
+          [&command](const std::string& word) {
+            const auto address = exporter::parse_listen_address(word);
+            if (!address) {
+              throw CLI::ValidationError("--listen", address.error().what);
+            }
+            command.listen = *address;
+          },
+          "Where: a numeric address and a port. There is no authentication, so that any address "
+          "but this host's own is warned of")
+      ->type_name("ADDRESS:PORT")
+      ->default_str(command.listen.text());
+  exporter
+      .add_option_function<std::vector<std::string>>(
+          "-c,--connect",
+          [&command](std::vector<std::string> uris) {
+            std::ranges::sort(uris);
+            const auto twice = std::ranges::unique(uris);
+            uris.erase(twice.begin(), twice.end());
+            command.connections = std::move(uris);
+          },
+          "libvirt connection of this host; may be given several times")
+      ->allow_extra_args(false)
+      ->default_str(command.connections.front());
+  add_duration(exporter, "--interval", command.interval, 1s, 1h,
+               "How often all is looked at, whether somebody asks for it or not");
+}
+
 Verb chosen_verb(const CLI::App& app) {
   static const std::map<std::string, Verb, std::less<>> kVerbs = {
-      {"inspect", Verb::inspect}, {"apply", Verb::apply},   {"status", Verb::status},
-      {"stacks", Verb::stacks},   {"log", Verb::log},       {"revert", Verb::revert},
-      {"force", Verb::force},     {"ensure", Verb::ensure}, {"history", Verb::history},
-      {"doctor", Verb::doctor},   {"serve", Verb::serve}};
+      {"inspect", Verb::inspect}, {"apply", Verb::apply},       {"status", Verb::status},
+      {"stacks", Verb::stacks},   {"log", Verb::log},           {"revert", Verb::revert},
+      {"force", Verb::force},     {"ensure", Verb::ensure},     {"history", Verb::history},
+      {"doctor", Verb::doctor},   {"health", Verb::health},     {"serve", Verb::serve},
+      {"rollout", Verb::rollout}, {"exporter", Verb::exporter}, {"group", Verb::group}};
   const auto chosen = app.get_subcommands();
   return chosen.empty() ? Verb::none : kVerbs.at(chosen.front()->get_name());
 }
@@ -433,10 +563,14 @@ Options parse_command_line(int argc, char** argv) {
   add_target_options(doctor, options, Needs::anything);
   add_output_options(doctor, options);
 
+  add_rollout(app, options);
+  add_health(app, options);
   add_serve(app, options);
+  add_group(app, options);
+  add_exporter(app, options);
 
   try {
-    app.parse(argc, argv);
+    app.parse(take_command(argc, argv, options), argv);
   } catch (const CLI::ParseError& error) {
     constexpr int kUsage = static_cast<int>(Outcome::usage);
     options.exit_code = app.exit(error) == 0 ? 0 : kUsage;

@@ -8,6 +8,8 @@
 
 #include <fmt/format.h>
 
+#include "vmm-agent/operation/preflight_checks.h"
+
 namespace vpatch {
 namespace {
 
@@ -34,7 +36,85 @@ void forget(Recorder& recorder, const Domain& domain, const std::string& patch) 
   }
 }
 
+/// Where a file was read from, for people. One that came over `serve` lies in no folder.
+std::string origin_of(const std::string& path) {
+  std::error_code ignored;
+  return path.starts_with("/proc/self/fd/") ? "a rollout"
+                                            : std::filesystem::absolute(path, ignored).string();
+}
+
+/// Whether this very file is registered already, and its copy is whole.
+bool is_registered(const Domain& domain, const std::string& connection, const LivepatchFile& file) {
+  auto journal = Journal::open(Journal::path());
+  const auto all = journal
+                       ? journal->registrations({.identity = domain.identity(), .connection = {}})
+                       : std::unexpected(journal.error());
+  return all && std::ranges::any_of(*all, [&](const Registration& one) {
+           return one.patch == file.name && one.file_sha256 == file.sha256 &&
+                  one.domain == domain.name() && one.connection == connection &&
+                  read_registered(*journal, one);
+         });
+}
+
 }  // namespace
+
+Result<std::vector<Registration>> registrations_of(Journal& journal, const Target& target,
+                                                   const qmp::CallOptions& options) {
+  if (target.domain.empty() && target.qmp.empty()) {
+    return journal.registrations({});
+  }
+  const auto domain = open_domain(target, options);
+  if (domain) {
+    return journal.registrations({.identity = (*domain)->identity(), .connection = {}});
+  }
+  auto all = journal.registrations({});
+  if (all) {
+    std::erase_if(*all, [&](const Registration& one) {
+      return target.domain.empty() ||
+             (one.domain != target.domain && one.identity != target.domain);
+    });
+    if (all->empty()) {
+      return std::unexpected(domain.error());
+    }
+  }
+  return all;
+}
+
+Report register_file(Recorder& recorder, const Domain& domain, const std::string& connection,
+                     const LivepatchFile& file, const std::string& path,
+                     const PreflightOptions& rules) {
+  Report report;
+  report.patch = file.name;
+  check_file(file, rules, report.findings);
+  const auto wrong = std::ranges::find(report.findings, Severity::error, &Finding::severity);
+  if (wrong != report.findings.end()) {
+    report.conclude(Outcome::refused, describe(*wrong), wrong->hint);
+    return report;
+  }
+  if (is_registered(domain, connection, file)) {
+    report.conclude(Outcome::done,
+                    fmt::format("{} is registered for {} already", file.name, domain.name()));
+    return report;
+  }
+  recorder.begin({.verb = "ensure",
+                  .domain = domain.name(),
+                  .identity = domain.identity(),
+                  .patch = file.name,
+                  .patch_version = file.version,
+                  .file_sha256 = file.sha256,
+                  .patch_build_id = file.build_id});
+  if (keep_registered(recorder, domain, connection, file, path, report)) {
+    report.conclude(Outcome::done, fmt::format("{} is registered for {}", file.name, domain.name()),
+                    "`vpatch ensure` puts it in force when the VM runs.");
+  } else {
+    report.conclude(Outcome::refused,
+                    fmt::format("{} is not registered for {}: the journal does not take it",
+                                file.name, domain.name()),
+                    recorder.failure() ? recorder.failure()->hint : "");
+  }
+  recorder.end(report, "");
+  return report;
+}
 
 Result<std::optional<LastLoad>> last_load(Journal& journal, const Registration& registration) {
   const auto found = journal.last_load(registration.identity, registration.file_sha256);
@@ -50,25 +130,25 @@ Result<std::optional<LastLoad>> last_load(Journal& journal, const Registration& 
                 : std::unexpected(events.error());
 }
 
-void keep_registered(Recorder& recorder, const Domain& domain, const std::string& connection,
+bool keep_registered(Recorder& recorder, const Domain& domain, const std::string& connection,
                      const LivepatchFile& file, const std::string& path, const Report& report) {
-  std::error_code ignored;
   if (!recorder.register_patch({.identity = domain.identity(),
                                 .domain = domain.name(),
                                 .connection = connection,
                                 .patch = file.name,
                                 .patch_version = file.version,
-                                .file = std::filesystem::absolute(path, ignored).string(),
+                                .file = origin_of(path),
                                 .file_sha256 = file.sha256,
                                 .release = file.release},
                                file.bytes)) {
     recorder.warning(fmt::format("{} is not registered for {}", file.name, domain.name()));
-    return;
+    return false;
   }
   recorder.step(fmt::format("registered {} for {}", file.name, domain.name()));
   for (const std::string& patch : superseded(recorder, domain, file, report)) {
     forget(recorder, domain, patch);
   }
+  return true;
 }
 
 void warn_of_registered(Recorder& recorder, const Domain& domain, const LivepatchFile& file,

@@ -236,6 +236,29 @@ std::string render(const std::vector<Check>& checks, const Style& style) {
   return out;
 }
 
+std::string render(const HealthReport& report, const Style& style) {
+  std::string out;
+  const auto painted = [&style](Verdict verdict, const std::string& text) {
+    return verdict == Verdict::pass   ? style.good(text)
+           : verdict == Verdict::fail ? style.bad(text)
+                                      : style.doubtful(text);
+  };
+  for (const HealthCheck& check : report.checks) {
+    fmt::format_to(std::back_inserter(out), "{} {}\n",
+                   painted(check.health, fmt::format("{:<12}", to_string(check.health))),
+                   harmless(check.text));
+  }
+  for (const std::string& line : report.kernel_log) {
+    fmt::format_to(std::back_inserter(out), "  {}\n", style.faint(harmless(line)));
+  }
+  if (report.command && !report.command->output.empty()) {
+    fmt::format_to(std::back_inserter(out), "{}{}", report.command->output,
+                   report.command->output.ends_with('\n') ? "" : "\n");
+  }
+  fmt::format_to(std::back_inserter(out), "{}\n", painted(report.health, harmless(report.text)));
+  return out;
+}
+
 std::string render(const ForceQuestion& question, const Style& style) {
   std::string out =
       fmt::format("{} of {} in {} waits for {} task(s):\n", to_string(question.direction),
@@ -283,6 +306,24 @@ std::string render(const Error& error, const Style& style) {
     fmt::format_to(std::back_inserter(out), "{}\n", harmless(error.hint));
   }
   return out;
+}
+
+std::string render(const std::vector<Registration>& registrations) {
+  std::string text;
+  for (const Registration& one : registrations) {
+    text += harmless(fmt::format("{}: {}{}{}, for {}, from {}", one.domain, one.patch,
+                                 one.patch_version.empty() ? "" : " ", one.patch_version,
+                                 one.release, one.file)) +
+            "\n";
+  }
+  return text.empty() ? "no livepatch is registered\n" : text;
+}
+
+std::string render(const DomainGroups& groups) {
+  return harmless(groups.groups.empty()
+                      ? fmt::format("{} is in no group", groups.domain)
+                      : fmt::format("{}: {}", groups.domain, fmt::join(groups.groups, ", "))) +
+         "\n";
 }
 
 }  // namespace vpatch

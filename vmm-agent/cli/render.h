@@ -5,8 +5,11 @@
 #include <vector>
 
 #include "vmm-agent/cli/terminal.h"
+#include "vmm-agent/domain/libvirt_domains.h"
+#include "vmm-agent/journal/journal.h"
 #include "vmm-agent/operation/doctor.h"
 #include "vmm-agent/operation/force.h"
+#include "vmm-agent/operation/health_verdict.h"
 #include "vmm-agent/operation/kernel_log.h"
 #include "vmm-agent/operation/status.h"
 #include "vmm-agent/operation/task_stacks.h"
@@ -21,7 +24,10 @@ std::string render(const StacksReport& report, const Style& style, bool against_
 std::string render(const introspect::KernelLog& log, const Style& style);
 std::string render(const std::vector<Check>& checks, const Style& style);
 std::string render(const ForceQuestion& question, const Style& style);
+std::string render(const HealthReport& report, const Style& style);
 std::string render(const Report& report, const Style& style, bool verbose);
 std::string render(const Error& error, const Style& style);
+std::string render(const std::vector<Registration>& registrations);
+std::string render(const DomainGroups& groups);
 
 }  // namespace vpatch

@@ -11,6 +11,8 @@
 namespace vpatch {
 namespace {
 
+constexpr std::chrono::milliseconds kBetweenProgress{250};
+
 std::size_t terminal_width() {
   winsize size{};
   return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
@@ -41,6 +43,13 @@ bool wants_color(std::FILE* stream) {
   return is_live(stream) && std::getenv("NO_COLOR") == nullptr;  // NOLINT(concurrency-mt-unsafe)
 }
 
+TerminalReporter::TerminalReporter(Style style, bool live, Telling telling)
+    : style_(style), live_(live), quiet_(telling == Telling::nothing) {
+  if (telling == Telling::lines) {
+    lines_.emplace([](const std::string& line) { write_text(stderr, line); }, kBetweenProgress);
+  }
+}
+
 void TerminalReporter::finish() {
   if (line_open_) {
     write_text(stderr, "\r\033[K");
@@ -49,14 +58,18 @@ void TerminalReporter::finish() {
 }
 
 void TerminalReporter::step(std::string_view text) {
-  if (!quiet_) {
+  if (lines_) {
+    lines_->step(text);
+  } else if (!quiet_) {
     finish();
     write_text(stderr, fmt::format("{} {}\n", style_.good("-"), text));
   }
 }
 
 void TerminalReporter::progress(std::string_view text) {
-  if (!quiet_ && live_) {
+  if (lines_) {
+    lines_->progress(text);
+  } else if (!quiet_ && live_) {
     finish();
     write_text(stderr, fmt::format("{}", style_.faint(text.substr(0, terminal_width() - 1))));
     std::fflush(stderr);
@@ -65,7 +78,9 @@ void TerminalReporter::progress(std::string_view text) {
 }
 
 void TerminalReporter::warning(std::string_view text) {
-  if (!quiet_) {
+  if (lines_) {
+    lines_->warning(text);
+  } else if (!quiet_) {
     finish();
     write_text(stderr, fmt::format("{} {}\n", style_.doubtful("warning:"), text));
   }

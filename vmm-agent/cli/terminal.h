@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <string_view>
 
+#include "vmm-agent/cli/progress_lines.h"
 #include "vmm-agent/operation/context.h"
 
 namespace vpatch {
@@ -38,12 +41,16 @@ bool is_live(std::FILE* stream);
 /// May colours be used on this stream? It is live, and NO_COLOR does not say otherwise.
 bool wants_color(std::FILE* stream);
 
-/// Tells on stderr how an operation goes: on a terminal one live line and the steps done; elsewhere
-/// plain lines for the steps only. Silent when `quiet`.
+enum class Telling : std::uint8_t {
+  nothing,
+  text,   ///< on a terminal one live line and the steps done; elsewhere lines for the steps only
+  lines,  ///< for a program: ProgressLines
+};
+
+/// Tells on stderr how an operation goes.
 class TerminalReporter final : public Reporter {
  public:
-  TerminalReporter(Style style, bool live, bool quiet)
-      : style_(style), live_(live), quiet_(quiet) {}
+  TerminalReporter(Style style, bool live, Telling telling);
   ~TerminalReporter() override { finish(); }
 
   void step(std::string_view text) override;
@@ -58,6 +65,7 @@ class TerminalReporter final : public Reporter {
   bool live_;
   bool quiet_;
   bool line_open_ = false;
+  std::optional<ProgressLines> lines_;
 };
 
 }  // namespace vpatch

@@ -8,7 +8,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -25,6 +24,15 @@ std::string read_holder(int fd) {
   std::string holder(text.data(), size > 0 ? static_cast<std::size_t>(size) : 0);
   std::erase_if(holder, [](char c) { return c < ' ' || c > '~'; });
   return holder.empty() ? "another vpatch" : holder;
+}
+
+/// All of a file, for one who writes. An open file description's lock: it goes with the last
+/// descriptor, and can be asked about without being taken.
+struct flock whole_file() {
+  struct flock lock {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  return lock;
 }
 
 }  // namespace
@@ -55,8 +63,9 @@ Result<DomainLock> DomainLock::acquire(const std::string& identity, const std::s
     return std::unexpected(std::move(file.error()));
   }
   introspect::UniqueFd fd = std::move(file->fd);
-  if (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK) {
+  struct flock lock = whole_file();
+  if (fcntl(fd.get(), F_OFD_SETLK, &lock) != 0) {
+    if (errno != EAGAIN && errno != EACCES) {
       return lock_file_error("lock", file->path);
     }
     return fail(Outcome::refused,
@@ -68,6 +77,13 @@ Result<DomainLock> DomainLock::acquire(const std::string& identity, const std::s
     return lock_file_error("write", file->path);
   }
   return DomainLock(std::move(fd));
+}
+
+std::string DomainLock::holder(const std::string& identity) {
+  const auto file = open_lock_file(identity);
+  struct flock lock = whole_file();
+  const bool held = file && fcntl(file->fd.get(), F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+  return held ? read_holder(file->fd.get()) : "";
 }
 
 }  // namespace vpatch

@@ -29,6 +29,9 @@ class DomainLock {
   static Result<DomainLock> acquire(const std::string& identity, const std::string& domain,
                                     const std::string& what);
 
+  /// What works on the domain right now, as `what` told; empty when nothing does.
+  static std::string holder(const std::string& identity);
+
  private:
   explicit DomainLock(introspect::UniqueFd fd) : fd_(std::move(fd)) {}
 

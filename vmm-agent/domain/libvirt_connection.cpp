@@ -86,4 +86,45 @@ Result<ConnectionHandle> open_connection(const std::string& uri, const qmp::Call
   return connection;
 }
 
+Result<DomainHandle> find_domain(virConnectPtr connection, const std::string& uri,
+                                 const std::string& name) {
+  DomainHandle domain(virDomainLookupByName(connection, name.c_str()));
+  const LibvirtError error = last_libvirt_error();
+  if (domain == nullptr && error.code != VIR_ERR_NO_DOMAIN) {
+    return fail(Outcome::unreachable, fmt::format("{} at {}: {}", name, uri, error.text));
+  }
+  if (domain == nullptr && name.size() == VIR_UUID_STRING_BUFLEN - 1) {
+    domain.reset(virDomainLookupByUUIDString(connection, name.c_str()));
+  }
+  if (domain == nullptr) {
+    return fail(Outcome::unreachable, fmt::format("no domain named {} at {}", name, uri),
+                fmt::format("List the domains with: virsh -c {} list --all", uri));
+  }
+  return domain;
+}
+
+RunState to_run_state(int state, int reason) {
+  switch (state) {
+    case VIR_DOMAIN_RUNNING:
+    case VIR_DOMAIN_BLOCKED:
+      return RunState::running;
+    case VIR_DOMAIN_PAUSED:
+      if (reason == VIR_DOMAIN_PAUSED_CRASHED) {
+        return RunState::crashed;
+      }
+      return reason == VIR_DOMAIN_PAUSED_USER || reason == VIR_DOMAIN_PAUSED_UNKNOWN
+                 ? RunState::paused
+                 : RunState::held;
+    case VIR_DOMAIN_PMSUSPENDED:
+      return RunState::held;
+    case VIR_DOMAIN_SHUTOFF:
+    case VIR_DOMAIN_SHUTDOWN:
+      return RunState::shut_off;
+    case VIR_DOMAIN_CRASHED:
+      return RunState::crashed;
+    default:
+      return RunState::other;
+  }
+}
+
 }  // namespace vpatch

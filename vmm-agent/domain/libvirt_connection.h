@@ -8,6 +8,7 @@
 #include <libvirt/virterror.h>
 
 #include "qmp/channel.h"
+#include "vmm-agent/domain/domain.h"
 #include "vmm-agent/error.h"
 
 namespace vpatch {
@@ -25,6 +26,13 @@ using DomainHandle = std::unique_ptr<virDomain, FreeDomain>;
 /// the daemon falls silent, and the opening itself is bounded by `options`. Starts this process's
 /// libvirt event loop on first use.
 Result<ConnectionHandle> open_connection(const std::string& uri, const qmp::CallOptions& options);
+
+/// The domain of that name or UUID. Outcome::unreachable when there is none.
+Result<DomainHandle> find_domain(virConnectPtr connection, const std::string& uri,
+                                 const std::string& name);
+
+/// A state as libvirt gives it, with its reason.
+RunState to_run_state(int state, int reason);
 
 /// libvirt's last error on this thread: its code and text.
 struct LibvirtError {

@@ -154,27 +154,6 @@ class LibvirtChannel final : public qmp::Channel {
   Kind kind_;
 };
 
-RunState to_run_state(int state, int reason) {
-  switch (state) {
-    case VIR_DOMAIN_RUNNING:
-    case VIR_DOMAIN_BLOCKED:
-      return RunState::running;
-    case VIR_DOMAIN_PAUSED:
-      return reason == VIR_DOMAIN_PAUSED_USER || reason == VIR_DOMAIN_PAUSED_UNKNOWN
-                 ? RunState::paused
-                 : RunState::held;
-    case VIR_DOMAIN_PMSUSPENDED:
-      return RunState::held;
-    case VIR_DOMAIN_SHUTOFF:
-    case VIR_DOMAIN_SHUTDOWN:
-      return RunState::shut_off;
-    case VIR_DOMAIN_CRASHED:
-      return RunState::crashed;
-    default:
-      return RunState::other;
-  }
-}
-
 class LibvirtDomain final : public Domain {
  public:
   LibvirtDomain(ConnectionHandle connection, DomainHandle domain, std::string uuid)
@@ -314,23 +293,15 @@ Result<std::unique_ptr<Domain>> open_libvirt_domain(const std::string& uri, cons
   if (!connection) {
     return std::unexpected(connection.error());
   }
-  DomainHandle domain(virDomainLookupByName(connection->get(), name.c_str()));
-  const LibvirtError error = last_libvirt_error();
-  if (domain == nullptr && error.code != VIR_ERR_NO_DOMAIN) {
-    return fail(Outcome::unreachable, fmt::format("{} at {}: {}", name, uri, error.text));
-  }
-  if (domain == nullptr && name.size() == VIR_UUID_STRING_BUFLEN - 1) {
-    domain.reset(virDomainLookupByUUIDString(connection->get(), name.c_str()));
-  }
-  if (domain == nullptr) {
-    return fail(Outcome::unreachable, fmt::format("no domain named {} at {}", name, uri),
-                fmt::format("List the domains with: virsh -c {} list --all", uri));
+  auto domain = find_domain(connection->get(), uri, name);
+  if (!domain) {
+    return std::unexpected(domain.error());
   }
   std::array<char, VIR_UUID_STRING_BUFLEN> uuid{};
-  if (virDomainGetUUIDString(domain.get(), uuid.data()) != 0) {
+  if (virDomainGetUUIDString(domain->get(), uuid.data()) != 0) {
     return fail(Outcome::unreachable, fmt::format("{}: {}", name, last_libvirt_error().text));
   }
-  return std::make_unique<LibvirtDomain>(std::move(*connection), std::move(domain), uuid.data());
+  return std::make_unique<LibvirtDomain>(std::move(*connection), *std::move(domain), uuid.data());
 }
 
 }  // namespace vpatch

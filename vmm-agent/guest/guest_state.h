@@ -32,6 +32,7 @@ struct GuestPatch {
   bool forced = false;                         ///< klp_patch.forced; only guest memory shows it
   std::optional<std::uint32_t> stack_order{};  ///< where the kernel shows it (6.14 and later)
   std::vector<GuestPatchedObject> objects{};
+  std::string build_id{};  ///< of its module, lower-case hexadecimal; only guest memory shows it
 
   PatchPhase phase() const {
     if (transition) {

@@ -117,6 +117,9 @@ Result<MemoryState> read_memory_state(GuestView& view) {
   for (std::size_t index = 0; index < state.livepatch.patches.size(); ++index) {
     guest.patches.push_back(
         patch_of(state.livepatch.patches[index], state.livepatch.transition == index));
+    GuestPatch& patch = guest.patches.back();
+    const auto module = std::ranges::find(state.modules, patch.name, &introspect::Module::name);
+    patch.build_id = module == state.modules.end() ? "" : module->build_id;
   }
   for (const introspect::Module& module : state.modules) {
     guest.modules.push_back(

@@ -147,6 +147,8 @@ class Journal {
 
   /// The newest first.
   Result<std::vector<StoredOperation>> operations(const OperationFilter& filter);
+  /// Those begun after that one, the oldest first: to follow a journal.
+  Result<std::vector<StoredOperation>> operations_after(OperationId operation, std::size_t limit);
   /// In their order; none for an operation that is not there.
   Result<std::vector<StoredEvent>> events(OperationId operation);
 
@@ -164,6 +166,9 @@ class Journal {
   /// The newest operation that began to load this file into that domain.
   Result<std::optional<StoredOperation>> last_load(const std::string& identity,
                                                    const std::string& file_sha256);
+  /// The kernel that the newest operation on that domain has seen there, of those that have seen
+  /// one.
+  Result<std::optional<std::string>> last_release(const std::string& identity);
 
   /// Holds all entries against the chain, and the rest against the entries; and looks for damage of
   /// the file itself.
@@ -181,7 +186,6 @@ class Journal {
   /// The same for what writes: in a transaction of its own.
   template <class Function>
   auto attempt_to_write(std::string_view what, const Function& function) -> decltype(function());
-  Result<void> still_there() const;
   void remove_unneeded_copy(const std::string& file_sha256);
 
   std::unique_ptr<SQLite::Database> database_;

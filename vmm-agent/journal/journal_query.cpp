@@ -19,18 +19,6 @@ std::optional<std::uint64_t> number_of(const SQLite::Column& column) {
                          : std::optional(static_cast<std::uint64_t>(column.getInt64()));
 }
 
-Outcome outcome_of(std::string_view word) {
-  for (const Outcome outcome :
-       {Outcome::done, Outcome::usage, Outcome::refused, Outcome::stalled_reverted,
-        Outcome::stalled_waiting, Outcome::unreachable, Outcome::failed_restored,
-        Outcome::failed_needs_look}) {
-    if (word == to_string(outcome)) {
-      return outcome;
-    }
-  }
-  return Outcome::internal;
-}
-
 constexpr const char* kColumns =
     "id, started_at, user, verb, domain, identity, patch, patch_version, file_sha256, "
     "patch_build_id, vpatch_version, guest_release, boot_id, ended_at, outcome, summary, "
@@ -113,6 +101,22 @@ Result<std::vector<StoredOperation>> Journal::operations(const OperationFilter& 
   });
 }
 
+Result<std::vector<StoredOperation>> Journal::operations_after(OperationId operation,
+                                                               std::size_t limit) {
+  return attempt("read it", [&]() -> Result<std::vector<StoredOperation>> {
+    SQLite::Statement rows(
+        *database_,
+        fmt::format("SELECT {} FROM operation WHERE id > ? ORDER BY id LIMIT ?", kColumns));
+    rows.bind(1, std::to_underlying(operation));
+    rows.bind(2, static_cast<std::int64_t>(limit));
+    std::vector<StoredOperation> operations;
+    while (rows.executeStep()) {
+      operations.push_back(operation_of(rows));
+    }
+    return operations;
+  });
+}
+
 Result<std::vector<StoredEvent>> Journal::events(OperationId operation) {
   return attempt("read it", [&]() -> Result<std::vector<StoredEvent>> {
     SQLite::Statement rows(
@@ -148,6 +152,16 @@ ORDER BY id DESC LIMIT 1)sql",
     rows.bind(1, identity);
     rows.bind(2, file_sha256);
     return rows.executeStep() ? std::optional(operation_of(rows)) : std::nullopt;
+  });
+}
+
+Result<std::optional<std::string>> Journal::last_release(const std::string& identity) {
+  return attempt("read it", [&]() -> Result<std::optional<std::string>> {
+    SQLite::Statement rows(*database_, R"sql(
+SELECT guest_release FROM operation
+WHERE identity = ? AND guest_release <> '' ORDER BY id DESC LIMIT 1)sql");
+    rows.bind(1, identity);
+    return rows.executeStep() ? std::optional(rows.getColumn(0).getString()) : std::nullopt;
   });
 }
 

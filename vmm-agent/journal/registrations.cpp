@@ -1,64 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // The livepatches that domains are to have again after a reboot, and the copies of their files.
-#include <algorithm>
-#include <cerrno>
-#include <cstdio>
 #include <optional>
 #include <system_error>
 #include <utility>
 
 #include <SQLiteCpp/SQLiteCpp.h>
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "introspect/memory/unique_fd.h"
 #include "vmm-agent/journal/attempt.h"
 #include "vmm-agent/journal/chain_table.h"
+#include "vmm-agent/journal/kept_file.h"
 
 namespace vpatch {
 namespace {
 
 namespace fs = std::filesystem;
-
-Result<void> failed(const char* what, const fs::path& path) {
-  return fail(Outcome::refused,
-              fmt::format("{} {}: {}", what, path.string(), std::generic_category().message(errno)),
-              errno == ENOSPC || errno == EDQUOT ? "Make room on its file system." : "");
-}
-
-Result<void> write_all(int fd, std::span<const std::byte> bytes, const fs::path& path) {
-  while (!bytes.empty()) {
-    const ssize_t written = ::write(fd, bytes.data(), bytes.size());
-    if (written < 0 && errno != EINTR) {
-      return failed("write", path);
-    }
-    bytes = bytes.subspan(static_cast<std::size_t>(std::max<ssize_t>(written, 0)));
-  }
-  return ::fsync(fd) == 0 ? Result<void>() : failed("write", path);
-}
-
-/// Writes the file under another name first: under its own it is whole, or not there.
-Result<void> keep(const fs::path& path, std::span<const std::byte> bytes) {
-  if (::mkdir(path.parent_path().c_str(), S_IRWXU) != 0 && errno != EEXIST) {
-    return failed("create", path.parent_path());
-  }
-  const fs::path draft = path.string() + fmt::format(".{}", ::getpid());
-  const introspect::UniqueFd fd(::open(
-      draft.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, S_IRUSR | S_IWUSR));
-  if (!fd) {
-    return failed("create", draft);
-  }
-  auto done = write_all(fd.get(), bytes, draft);
-  if (done && ::rename(draft.c_str(), path.c_str()) != 0) {
-    done = failed("rename", draft);
-  }
-  if (!done) {
-    ::unlink(draft.c_str());
-  }
-  return done;
-}
 
 Registration registration_of(SQLite::Statement& row) {
   const auto text = [&row](const char* column) { return row.getColumn(column).getString(); };
@@ -85,7 +41,7 @@ std::optional<std::string> registered_file(SQLite::Database& database, const std
 }  // namespace
 
 fs::path Journal::copy_of(const std::string& file_sha256) const {
-  return fs::absolute(path_).parent_path() / "patches" / (file_sha256 + ".ko");
+  return kept_file(path_, file_sha256);
 }
 
 Result<void> Journal::register_patch(OperationId operation, const Registration& registration,
@@ -93,7 +49,7 @@ Result<void> Journal::register_patch(OperationId operation, const Registration& 
   std::string replaced;
   auto registered = attempt_to_write("register a livepatch", [&]() -> Result<void> {
     replaced = registered_file(*database_, registration.identity, registration.patch).value_or("");
-    if (auto kept = keep(copy_of(registration.file_sha256), file); !kept) {
+    if (auto kept = keep_file(copy_of(registration.file_sha256), file); !kept) {
       return kept;
     }
     // One that is registered again keeps its place.
@@ -133,7 +89,10 @@ ON CONFLICT (identity, patch) DO UPDATE SET
 /// After the row that needed it is gone for good; what registers the same file meanwhile keeps it.
 void Journal::remove_unneeded_copy(const std::string& file_sha256) {
   const auto done = attempt_to_write("remove a copy", [&]() -> Result<void> {
-    SQLite::Statement others(*database_, "SELECT 1 FROM registration WHERE file_sha256 = ?");
+    SQLite::Statement others(*database_, R"sql(
+SELECT 1 FROM registration WHERE file_sha256 = ?1
+UNION ALL SELECT 1 FROM rollout_file WHERE sha256 = ?1
+UNION ALL SELECT 1 FROM rollout_former WHERE sha256 = ?1)sql");
     others.bind(1, file_sha256);
     if (!others.executeStep()) {
       std::error_code ignored;

@@ -93,8 +93,117 @@ CREATE TABLE registration (
 ) STRICT;
 )sql";
 
-constexpr std::array<Migration, 3> kMigrations = {
-    Migration{kFirst, nullptr}, {kChained, chain_old_events}, {kRegistrations, nullptr}};
+// Rollouts over many domains (vmm-agent/fleet/rollout_store.h). No links of the chain: what each
+// verb did to a guest is an operation in the journal of that guest's host. Texts of domains come
+// from other hosts and from guests. Numbers of a rollout's files, domains and events are from 0,
+// without gaps; times in seconds are since 1970, UTC.
+constexpr const char* kRollouts = R"sql(
+CREATE TABLE rollout (
+  id             INTEGER PRIMARY KEY AUTOINCREMENT,
+  name           TEXT NOT NULL UNIQUE,
+  started_at     TEXT NOT NULL,
+  ended_at       TEXT,              -- NULL: not finished
+  user           TEXT NOT NULL,
+  vpatch_version TEXT NOT NULL,
+  plan           TEXT NOT NULL,     -- YAML
+  seed           TEXT NOT NULL,
+  course         TEXT NOT NULL,
+  paused         INTEGER NOT NULL,
+  cause          TEXT NOT NULL,
+  cause_domain   INTEGER,
+  cause_text     TEXT NOT NULL,
+  wave           INTEGER NOT NULL,  -- the one at work
+  soak_until     INTEGER,           -- in seconds
+  accepted       INTEGER NOT NULL
+) STRICT;
+
+-- Its bytes lie in patches/ beside the journal.
+CREATE TABLE rollout_file (
+  rollout_id INTEGER NOT NULL REFERENCES rollout (id),
+  number     INTEGER NOT NULL,
+  path       TEXT NOT NULL,
+  sha256     TEXT NOT NULL,
+  patch      TEXT NOT NULL,
+  build_id   TEXT NOT NULL,
+  release    TEXT NOT NULL,
+  PRIMARY KEY (rollout_id, number)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX rollout_file_sha256 ON rollout_file (sha256);
+
+CREATE TABLE rollout_domain (
+  rollout_id   INTEGER NOT NULL REFERENCES rollout (id),
+  number       INTEGER NOT NULL,
+  connection   TEXT NOT NULL,
+  name         TEXT NOT NULL,
+  identity     TEXT NOT NULL,
+  release      TEXT NOT NULL,
+  wave         INTEGER NOT NULL,
+  file         INTEGER,             -- NULL: none is for its kernel
+  state        TEXT NOT NULL,
+  before       TEXT NOT NULL,
+  touched      INTEGER NOT NULL,
+  failure      INTEGER NOT NULL,
+  attempts     INTEGER NOT NULL,
+  place        INTEGER NOT NULL,    -- the so-manieth to be patched, from 1; 0: it was not
+  outcome      TEXT,
+  text         TEXT NOT NULL,
+  since        INTEGER NOT NULL,    -- in seconds
+  boot_id      TEXT,                -- NULL, as the next two: not looked at before its apply
+  log_sequence INTEGER,             -- 64 bits without a sign, as the next
+  taint        INTEGER,
+  PRIMARY KEY (rollout_id, number),
+  FOREIGN KEY (rollout_id, file) REFERENCES rollout_file (rollout_id, number)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX rollout_domain_identity ON rollout_domain (identity) WHERE file IS NOT NULL;
+CREATE INDEX rollout_domain_state ON rollout_domain (rollout_id, state);
+
+-- The files that were in force in a domain before, in their order.
+CREATE TABLE rollout_former (
+  rollout_id INTEGER NOT NULL,
+  domain     INTEGER NOT NULL,
+  number     INTEGER NOT NULL,
+  sha256     TEXT NOT NULL,
+  PRIMARY KEY (rollout_id, domain, number),
+  FOREIGN KEY (rollout_id, domain) REFERENCES rollout_domain (rollout_id, number)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX rollout_former_sha256 ON rollout_former (sha256);
+
+-- What a verb printed last. Not in rollout_domain, of which each change writes a whole row.
+CREATE TABLE rollout_report (
+  rollout_id INTEGER NOT NULL,
+  domain     INTEGER NOT NULL,
+  kind       TEXT NOT NULL,
+  report     TEXT NOT NULL CHECK (json_valid(report)),
+  PRIMARY KEY (rollout_id, domain, kind),
+  FOREIGN KEY (rollout_id, domain) REFERENCES rollout_domain (rollout_id, number)
+) STRICT;
+
+CREATE TABLE rollout_event (
+  rollout_id INTEGER NOT NULL REFERENCES rollout (id),
+  number     INTEGER NOT NULL,
+  at         TEXT NOT NULL,
+  domain     INTEGER,               -- NULL: of the rollout itself
+  kind       TEXT NOT NULL,
+  text       TEXT NOT NULL,
+  PRIMARY KEY (rollout_id, number)
+) STRICT, WITHOUT ROWID;
+
+-- What operators ask of the process that drives a rollout.
+CREATE TABLE rollout_command (
+  id         INTEGER PRIMARY KEY AUTOINCREMENT,
+  rollout_id INTEGER NOT NULL REFERENCES rollout (id),
+  at         TEXT NOT NULL,
+  kind       TEXT NOT NULL,
+  text       TEXT NOT NULL,
+  taken_at   TEXT                   -- NULL: not yet
+) STRICT;
+CREATE INDEX rollout_command_waiting ON rollout_command (rollout_id) WHERE taken_at IS NULL;
+)sql";
+
+constexpr std::array<Migration, 4> kMigrations = {Migration{kFirst, nullptr},
+                                                  {kChained, chain_old_events},
+                                                  {kRegistrations, nullptr},
+                                                  {kRollouts, nullptr}};
 
 int pragma(SQLite::Database& database, const char* name) {
   return database.execAndGet(fmt::format("PRAGMA {}", name)).getInt();

@@ -7,6 +7,8 @@
 
 #include <fmt/format.h>
 
+#include "vmm-agent/operation/settle.h"
+
 namespace vpatch {
 namespace {
 
@@ -61,7 +63,8 @@ Result<LivepatchFile> installed_nop(Context& context) {
 
 }  // namespace
 
-Report revert_to(Context& context, const LivepatchFile& file, ApplyOptions options) {
+Report revert_to(Context& context, const LivepatchFile& file, ApplyOptions options,
+                 std::optional<std::chrono::milliseconds> settle) {
   if (!file.contents || file.contents->replace != true) {
     return concluded(context, file.name,
                      {Outcome::refused,
@@ -82,7 +85,7 @@ Report revert_to(Context& context, const LivepatchFile& file, ApplyOptions optio
                       "Take each of them back: vpatch revert NAME."});
   }
   options.preflight.allow_downgrade = true;
-  return apply(context, file, options);
+  return settle ? apply_and_watch(context, file, options, *settle) : apply(context, file, options);
 }
 
 Report replace_with_nop(Context& context, const std::optional<LivepatchFile>& nop,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <optional>
 #include <string_view>
 
@@ -16,7 +17,9 @@ inline constexpr std::string_view kNopModule = "vpatch_nop";
 
 /// Puts a cumulative livepatch in force, also one older than what it replaces. Outcome::refused for
 /// one that is not cumulative, or is in force below additions, which it would not take back.
-Report revert_to(Context& context, const LivepatchFile& file, ApplyOptions options);
+/// With `settle` the guest is watched after it, as by apply_and_watch().
+Report revert_to(Context& context, const LivepatchFile& file, ApplyOptions options,
+                 std::optional<std::chrono::milliseconds> settle = {});
 
 /// Puts an empty cumulative livepatch in force, so that the guest runs its original code again:
 /// `nop`, or the one that the guest has installed for its kernel. Outcome::refused where that has

@@ -14,7 +14,6 @@ namespace {
 using namespace std::chrono_literals;
 using std::chrono::milliseconds;
 
-constexpr std::size_t kLongestPath = 4096;
 constexpr std::size_t kLongestFunction = 256;
 constexpr std::size_t kMostValues = 64;
 
@@ -55,12 +54,11 @@ std::string read_function(YamlReader& reader, const YAML::Node& node) {
 
 class ApplyOptionsReader {
  public:
-  ApplyOptionsReader(YamlReader& reader, const std::filesystem::path& folder)
-      : reader_(&reader), folder_(&folder) {}
+  explicit ApplyOptionsReader(YamlReader& reader) : reader_(&reader) {}
 
   std::vector<std::string> read(const YAML::Node& node) {
     std::vector<YamlReader::Key> keys;
-    keys.reserve(kDurations.size() + kFlags.size() + 5);
+    keys.reserve(kDurations.size() + kFlags.size() + 3);
     for (const DurationOption& option : kDurations) {
       keys.push_back({option.name, [this, option](const YAML::Node& value) {
                         const auto time = reader_->duration(value, option.least, option.most);
@@ -82,11 +80,6 @@ class ApplyOptionsReader {
                               value, {{"off", "off"}, {"kick", "kick"}, {"full", "full"}}));
                     }});
     keys.push_back({"quiesce", [this](const YAML::Node& value) { read_functions(value); }});
-    keys.push_back({"cert", [this](const YAML::Node& value) {
-                      reader_->list(value, kMostValues,
-                                    [this](const YAML::Node& one) { add("cert", path(one)); });
-                    }});
-    keys.push_back({"policy", [this](const YAML::Node& value) { add("policy", path(value)); }});
     reader_->map(node, keys);
     return std::move(words_);
   }
@@ -94,10 +87,6 @@ class ApplyOptionsReader {
  private:
   void add(std::string_view name, std::string_view value) {
     words_.push_back(fmt::format("--{}={}", name, value));
-  }
-
-  std::string path(const YAML::Node& node) {
-    return (*folder_ / reader_->text(node, kLongestPath)).lexically_normal().string();
   }
 
   void read_functions(const YAML::Node& node) {
@@ -108,7 +97,6 @@ class ApplyOptionsReader {
   }
 
   YamlReader* reader_;
-  const std::filesystem::path* folder_;
   std::vector<std::string> words_;
 };
 
@@ -131,9 +119,8 @@ std::vector<std::string_view> split(std::string_view names) {
 
 }  // namespace
 
-std::vector<std::string> read_apply_options(YamlReader& reader, const YAML::Node& node,
-                                            const std::filesystem::path& folder) {
-  return ApplyOptionsReader(reader, folder).read(node);
+std::vector<std::string> read_apply_options(YamlReader& reader, const YAML::Node& node) {
+  return ApplyOptionsReader(reader).read(node);
 }
 
 milliseconds time_asked_for(const std::vector<std::string>& words) {
@@ -150,21 +137,15 @@ milliseconds time_asked_for(const std::vector<std::string>& words) {
 
 void write_apply_options(YAML::Emitter& out, const std::vector<std::string>& words) {
   out << YAML::BeginMap;
-  for (auto word = words.begin(); word != words.end();) {
-    const auto [name, first] = taken_apart(*word);
+  for (const std::string& word : words) {
+    const auto [name, value] = taken_apart(word);
     out << YAML::Key << std::string(name) << YAML::Value;
-    std::vector<std::string_view> values;
-    for (; word != words.end() && taken_apart(*word).first == name; ++word) {
-      values.push_back(taken_apart(*word).second);
-    }
-    if (name == "cert") {
-      write_list(out, values);
-    } else if (name == "quiesce") {
-      write_list(out, split(first));
+    if (name == "quiesce") {
+      write_list(out, split(value));
     } else if (std::ranges::find(kFlags, name) != kFlags.end()) {
       out << true;
     } else {
-      out << YAML::DoubleQuoted << std::string(first);
+      out << YAML::DoubleQuoted << std::string(value);
     }
   }
   out << YAML::EndMap;

@@ -2,7 +2,6 @@
 // The options of `vpatch apply` that a plan may set, with the limits that the command line has.
 #pragma once
 
-#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -11,10 +10,9 @@
 namespace vpatch::rollout {
 
 /// A plan's map `apply` as words of the command line, one for each value: "--timeout=90s",
-/// "--allow-stacking", "--cert=/etc/vpatch/keys". What is false gives none. Relative paths are
-/// taken from `folder`.
-std::vector<std::string> read_apply_options(YamlReader& reader, const YAML::Node& node,
-                                            const std::filesystem::path& folder);
+/// "--allow-stacking". What is false gives none. What names a file of the host (--cert, --policy) is
+/// not among them: each host has its own policy.
+std::vector<std::string> read_apply_options(YamlReader& reader, const YAML::Node& node);
 
 /// How long an apply may take by those of the words that set times.
 std::chrono::milliseconds time_asked_for(const std::vector<std::string>& words);

@@ -77,6 +77,19 @@ bool revert_failed(const DomainRecord& record) {
   return record.state == DomainState::failed && record.before == DomainState::reverting;
 }
 
+constexpr std::array<std::string_view, 4> kCommandWords = {"pause", "resume", "abort", "rollback"};
+constexpr std::array<std::string_view, 3> kCourseWords = {"forward", "aborted", "back"};
+constexpr std::array<std::string_view, 7> kCauseWords = {
+    "none", "command", "budget", "canary", "canary-unproven", "inconclusive", "no-progress"};
+
+template <class Enum, std::size_t kCount>
+std::optional<Enum> parse(const std::array<std::string_view, kCount>& words,
+                          std::string_view word) {
+  const auto found = std::ranges::find(words, word);
+  return found == words.end() ? std::nullopt
+                              : std::optional(static_cast<Enum>(found - words.begin()));
+}
+
 }  // namespace
 
 std::string_view to_string(ActionKind kind) {
@@ -85,15 +98,28 @@ std::string_view to_string(ActionKind kind) {
   return kWords.at(static_cast<std::size_t>(kind));
 }
 
+std::string_view to_string(Command::Kind kind) {
+  return kCommandWords.at(static_cast<std::size_t>(kind));
+}
+
+std::optional<Command::Kind> parse_command_kind(std::string_view word) {
+  return parse<Command::Kind>(kCommandWords, word);
+}
+
 std::string_view to_string(Course course) {
-  constexpr std::array<std::string_view, 3> kWords = {"forward", "aborted", "back"};
-  return kWords.at(static_cast<std::size_t>(course));
+  return kCourseWords.at(static_cast<std::size_t>(course));
+}
+
+std::optional<Course> parse_course(std::string_view word) {
+  return parse<Course>(kCourseWords, word);
 }
 
 std::string_view to_string(Cause cause) {
-  constexpr std::array<std::string_view, 7> kWords = {
-      "none", "command", "budget", "canary", "canary-unproven", "inconclusive", "no-progress"};
-  return kWords.at(static_cast<std::size_t>(cause));
+  return kCauseWords.at(static_cast<std::size_t>(cause));
+}
+
+std::optional<Cause> parse_cause(std::string_view word) {
+  return parse<Cause>(kCauseWords, word);
 }
 
 Engine::Engine(const Plan& plan, std::vector<FleetDomain> fleet, Time now)

@@ -82,6 +82,9 @@ struct Command {
   std::string text{};  ///< who and why
 };
 
+std::string_view to_string(Command::Kind kind);
+std::optional<Command::Kind> parse_command_kind(std::string_view word);
+
 /// It is next_wake_up(), or the rollout begins.
 struct Tick {};
 
@@ -124,6 +127,9 @@ enum class Cause : std::uint8_t {
 
 std::string_view to_string(Course course);
 std::string_view to_string(Cause cause);
+// The meaning of such a word.
+std::optional<Course> parse_course(std::string_view word);
+std::optional<Cause> parse_cause(std::string_view word);
 
 /// All that is journaled of the rollout itself.
 struct RolloutRecord {

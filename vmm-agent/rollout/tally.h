@@ -14,7 +14,9 @@ namespace vpatch::rollout {
 class StateCounts {
  public:
   std::uint32_t of(DomainState state) const { return counts_[static_cast<std::size_t>(state)]; }
-  void add(DomainState state) { ++counts_[static_cast<std::size_t>(state)]; }
+  void add(DomainState state, std::uint32_t domains = 1) {
+    counts_[static_cast<std::size_t>(state)] += domains;
+  }
   void remove(DomainState state) { --counts_[static_cast<std::size_t>(state)]; }
 
   /// Whether each of them is in an end state.

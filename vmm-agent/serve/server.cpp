@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <utility>
 #include <variant>
@@ -17,8 +18,11 @@
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
+#include "qmp/base64.h"
 #include "qmp/message.h"
+#include "vmm-agent/journal/journal.h"
 #include "vmm-agent/serve/child_process.h"
+#include "vmm-agent/serve/kept_file.h"
 #include "vmm-agent/serve/protocol.h"
 #include "vmm-agent/serve/session_files.h"
 #include "vmm-agent/serve/stream.h"
@@ -37,6 +41,8 @@ constexpr std::size_t kMaxErrorLine = 1000;
 constexpr std::size_t kDropNotifications = std::size_t{1} << 20;
 /// A client that lets so many answers wait is taken for lost.
 constexpr std::size_t kMaxUnread = std::size_t{128} << 20;
+/// No file is given while so much waits: a client that asks for several is not lost by that.
+constexpr std::size_t kGiveNoFile = std::size_t{16} << 20;
 /// Notifications of one request: a child that says more is not worth the line.
 constexpr std::size_t kMaxProgress = 10'000;
 /// For the last answers to leave.
@@ -60,10 +66,13 @@ struct Work {
   std::size_t progress = 0;
 };
 
-/// What a line on the standard error of a verb tells, as cli/terminal.cpp writes it.
+constexpr std::string_view kProgress = "progress: ";
+
+/// What a line on the standard error of a verb tells, as cli/progress_lines.cpp writes it.
 std::pair<std::string_view, std::string_view> kind_and_text(std::string_view line) {
-  for (const auto& [prefix, kind] :
-       {std::pair<std::string_view, std::string_view>{"- ", "step"}, {"warning: ", "warning"}}) {
+  for (const auto& [prefix, kind] : {std::pair<std::string_view, std::string_view>{"- ", "step"},
+                                     {"warning: ", "warning"},
+                                     {kProgress, "progress"}}) {
     if (line.starts_with(prefix)) {
       return {kind, line.substr(prefix.size())};
     }
@@ -150,6 +159,9 @@ class Server {
     if (request.method == "put_file") {
       return put_file(request);
     }
+    if (request.method == "get_file") {
+      return get_file(request);
+    }
     if (request.method == "cancel") {
       return cancel(request);
     }
@@ -188,6 +200,23 @@ class Server {
       return Failure{ErrorCode::invalid_params, size.error().what};
     }
     answer(request.id, {{"size", *size}});
+    return {};
+  }
+
+  std::optional<Failure> get_file(const Request& request) {
+    const auto sha256 = qmp::string_member(request.params, "sha256");
+    if (!sha256 || request.params.size() != 1) {
+      return Failure{ErrorCode::invalid_params, "get_file takes the text \"sha256\""};
+    }
+    if (writer_->pending() > kGiveNoFile) {
+      return Failure{ErrorCode::busy, "answers wait to be read: files are given one by one"};
+    }
+    const auto bytes = read_kept_file(Journal::path(), *sha256);
+    if (!bytes) {
+      return Failure{ErrorCode::invalid_params, bytes.error().what};
+    }
+    answer(request.id, {{"data", qmp::base64_encode(std::as_bytes(std::span(*bytes)))},
+                        {"size", bytes->size()}});
     return {};
   }
 
@@ -279,7 +308,9 @@ class Server {
 
   void tell(Work& work, std::string_view line) {
     const std::string clean = printable(line);
-    work.said += (work.said.empty() ? "" : "; ") + clean;
+    if (!clean.starts_with(kProgress)) {  // what went on once explains no failure
+      work.said += (work.said.empty() ? "" : "; ") + clean;
+    }
     if (work.said.size() > kMaxErrors) {
       work.said = work.said.substr(work.said.size() - kMaxErrors);
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One direction of a pipe, on Boost.Asio. Private to this folder.
+// One direction of a pipe, on Boost.Asio.
 #pragma once
 
 #include <array>

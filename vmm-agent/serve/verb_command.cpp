@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <span>
 #include <utility>
@@ -11,6 +12,7 @@
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
+#include "qmp/message.h"
 #include "vmm-agent/serve/child_process.h"
 #include "vmm-agent/serve/protocol.h"
 
@@ -20,9 +22,14 @@ namespace {
 namespace json = boost::json;
 
 constexpr std::size_t kMaxDomain = 512;
+constexpr std::size_t kSha256 = 64;
 constexpr std::size_t kMaxPatch = 55;  ///< of a module's name in the kernel
 constexpr std::size_t kMaxOptions = 32;
 constexpr std::size_t kMaxOption = 4096;
+constexpr std::size_t kMaxBootId = 64;
+constexpr std::size_t kMaxArguments = 64;
+constexpr std::size_t kMaxArgument = 4096;
+constexpr std::int64_t kMaxCommandMs = 3'600'000;
 
 /// Those of this host. The URIs of libvirt's remote drivers can name programs to be run.
 constexpr std::array<std::string_view, 3> kConnections = {"qemu:///system", "qemu:///session",
@@ -52,27 +59,41 @@ constexpr std::array<AllowedOption, 16> kOptions = {{
     {"--quiesce", Value::needed, false},
     {"--allow-stacking", Value::none, false},
     {"--allow-downgrade", Value::none, false},
-    {"--settle", Value::needed, false},
-    {"--persist", Value::none, false},
+    {"--settle"},
+    {"--persist", Value::none},
     {"--dry-run", Value::none, false},
 }};
 constexpr std::string_view kOnlyOfRevert = "--replace-with-nop";
+
+enum class Given : std::uint8_t { no, optional, needed };
 
 struct Verb {
   std::string_view method;
   std::string_view verb;
   bool domain = true;
   bool options = false;
-  bool file = false;   ///< needed
-  bool patch = false;  ///< may be there, or a file to go back to
+  Given file = Given::no;
+  Given patch = Given::no;
+  std::string_view file_option{};   ///< what stands before the file in its word
+  std::string_view patch_option{};  ///< the same for the patch
+  std::string_view always{};        ///< a further word
+  bool health = false;              ///< a mark and a command may be there
 };
 
-constexpr std::array<Verb, 5> kVerbs = {{
-    {.method = "list", .verb = "serve", .domain = false},
+constexpr std::array<Verb, 8> kVerbs = {{
+    {.method = "list", .verb = "serve", .domain = false, .always = "--list"},
     {.method = "look", .verb = "status"},
-    {.method = "check", .verb = "doctor"},
-    {.method = "apply", .verb = "apply", .options = true, .file = true},
-    {.method = "revert", .verb = "revert", .options = true, .patch = true},
+    {.method = "health", .verb = "health", .health = true},
+    {.method = "apply", .verb = "apply", .options = true, .file = Given::needed},
+    {.method = "revert",
+     .verb = "revert",
+     .options = true,
+     .file = Given::optional,
+     .patch = Given::optional,
+     .file_option = "--to="},
+    {.method = "register", .verb = "ensure", .file = Given::needed, .file_option = "--register="},
+    {.method = "forget", .verb = "ensure", .patch = Given::needed, .patch_option = "--forget="},
+    {.method = "registered", .verb = "ensure", .always = "--list"},
 }};
 
 const Verb* find_verb(std::string_view method) {
@@ -89,8 +110,9 @@ Result<void> only_known(const json::object& params, const Verb& verb) {
     const std::string_view name(key.data(), key.size());
     const bool known = name == "connection" || (name == "domain" && verb.domain) ||
                        (name == "options" && verb.options) ||
-                       (name == "file" && (verb.file || verb.patch)) ||
-                       (name == "patch" && verb.patch);
+                       (name == "file" && verb.file != Given::no) ||
+                       (name == "patch" && verb.patch != Given::no) ||
+                       ((name == "mark" || name == "command") && verb.health);
     if (!known) {
       return refused(fmt::format("{} has no parameter \"{}\"", verb.method, printable(name, 60)));
     }
@@ -129,6 +151,15 @@ Result<std::string> needed_text(const json::object& params, std::string_view key
   return *std::move(word);
 }
 
+/// A parameter as the verb has it; nothing where it is not given, and need not be.
+Result<std::optional<std::string>> given_text(const json::object& params, std::string_view key,
+                                              std::size_t limit, Given given) {
+  return given == Given::needed
+             ? map(needed_text(params, key, limit),
+                   [](std::string text) { return std::optional(std::move(text)); })
+             : text_of(params, key, limit);
+}
+
 /// The target's words, each with its value in it: none can be taken for another.
 Result<void> add_target(VerbCommand& command, const json::object& params, const Verb& verb) {
   const auto connection = needed_text(params, "connection", kMaxDomain);
@@ -140,8 +171,10 @@ Result<void> add_target(VerbCommand& command, const json::object& params, const 
         fmt::format("\"connection\" is not one of this host's: {}", fmt::join(kConnections, ", ")));
   }
   command.words.push_back("--connect=" + *connection);
+  if (!verb.always.empty()) {
+    command.words.emplace_back(verb.always);
+  }
   if (!verb.domain) {
-    command.words.emplace_back("--list");
     return {};
   }
   const auto domain = needed_text(params, "domain", kMaxDomain);
@@ -154,11 +187,9 @@ Result<void> add_target(VerbCommand& command, const json::object& params, const 
 
 Result<void> add_file(VerbCommand& command, const json::object& params, const Verb& verb,
                       const SessionFiles& files) {
-  auto sha256 = verb.file ? map(needed_text(params, "file", 64),
-                                [](std::string text) { return std::optional(std::move(text)); })
-                          : text_of(params, "file", 64);
+  const auto sha256 = given_text(params, "file", kSha256, verb.file);
   if (!sha256) {
-    return std::unexpected(std::move(sha256.error()));
+    return std::unexpected(sha256.error());
   }
   const std::optional<std::string>& name = *sha256;
   if (!name) {
@@ -168,8 +199,7 @@ Result<void> add_file(VerbCommand& command, const json::object& params, const Ve
   if (command.file < 0) {
     return refused("\"file\" is not the SHA-256 of a file of this session: put_file comes first");
   }
-  const std::string path = fmt::format("/proc/self/fd/{}", kChildFile);
-  command.words.push_back(verb.file ? path : "--to=" + path);
+  command.words.push_back(fmt::format("{}/proc/self/fd/{}", verb.file_option, kChildFile));
   return {};
 }
 
@@ -181,8 +211,8 @@ bool is_module_name(std::string_view name) {
          std::ranges::all_of(name, [&](char c) { return letter(c) || c == '-'; });
 }
 
-Result<void> add_patch(VerbCommand& command, const json::object& params) {
-  const auto patch = text_of(params, "patch", kMaxPatch);
+Result<void> add_patch(VerbCommand& command, const json::object& params, const Verb& verb) {
+  const auto patch = given_text(params, "patch", kMaxPatch, verb.patch);
   if (!patch) {
     return std::unexpected(patch.error());
   }
@@ -196,7 +226,7 @@ Result<void> add_patch(VerbCommand& command, const json::object& params) {
   if (command.file >= 0) {
     return refused("\"patch\" and \"file\" exclude each other");
   }
-  command.words.push_back(*name);
+  command.words.push_back(std::string(verb.patch_option) + *name);
   return {};
 }
 
@@ -204,8 +234,9 @@ Result<void> check_option(std::string_view word, const Verb& verb) {
   const std::size_t equals = word.find('=');
   const std::string_view name = word.substr(0, equals);
   const auto* const option = std::ranges::find(kOptions, name, &AllowedOption::name);
+  const bool applies = verb.file == Given::needed;
   const bool allowed =
-      option != kOptions.end() && (verb.file ? name != kOnlyOfRevert : option->of_revert);
+      option != kOptions.end() && (applies ? name != kOnlyOfRevert : option->of_revert);
   if (!allowed) {
     return refused(fmt::format("{} is not an option of {} that this host takes from others",
                                printable(name, 60), verb.method));
@@ -245,6 +276,66 @@ Result<void> add_options(VerbCommand& command, const json::object& params, const
   return {};
 }
 
+/// A parameter that is an object of at most `fields` fields; null when it is missing.
+Result<const json::object*> object_of(const json::object& params, std::string_view key,
+                                      std::size_t fields) {
+  const json::value* value = params.if_contains({key.data(), key.size()});
+  if (value == nullptr) {
+    return nullptr;
+  }
+  const json::object* object = value->if_object();
+  if (object == nullptr || object->size() > fields) {
+    return refused(fmt::format("\"{}\" is not an object of its fields alone", key));
+  }
+  return object;
+}
+
+Result<void> add_mark(VerbCommand& command, const json::object& params) {
+  const auto mark = object_of(params, "mark", 3);
+  if (!mark || *mark == nullptr) {
+    return mark ? Result<void>() : std::unexpected(mark.error());
+  }
+  constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+  const auto boot = needed_text(**mark, "boot_id", kMaxBootId);
+  const auto sequence = qmp::int_member(**mark, "log_sequence", 0, kMost);
+  const auto taint = qmp::int_member(**mark, "taint", 0, kMost);
+  if (!boot || !sequence || !taint) {
+    return refused("\"mark\" is not a \"boot_id\", \"log_sequence\" and \"taint\" of a report");
+  }
+  command.words.push_back("--since-boot=" + *boot);
+  command.words.push_back(fmt::format("--since-log={}", *sequence));
+  command.words.push_back(fmt::format("--since-taint={}", *taint));
+  return {};
+}
+
+/// The words after `--` are taken as they are.
+Result<void> add_command(VerbCommand& command, const json::object& params) {
+  const auto asked = object_of(params, "command", 2);
+  if (!asked || *asked == nullptr) {
+    return asked ? Result<void>() : std::unexpected(asked.error());
+  }
+  const auto timeout = qmp::int_member(**asked, "timeout_ms", 1, kMaxCommandMs);
+  const json::value* argv = (*asked)->if_contains("argv");
+  const json::array* words = argv == nullptr ? nullptr : argv->if_array();
+  if (!timeout || words == nullptr || words->empty() || words->size() > kMaxArguments) {
+    return refused(
+        fmt::format("\"command\" is not an \"argv\" of 1 to {} words and a \"timeout_ms\" of at "
+                    "most {}",
+                    kMaxArguments, kMaxCommandMs));
+  }
+  command.words.push_back(fmt::format("--command-timeout={}ms", *timeout));
+  command.words.emplace_back("--");
+  for (const json::value& one : *words) {
+    const json::string* text = one.if_string();
+    const std::string word = text == nullptr ? "" : std::string(text->data(), text->size());
+    if (text == nullptr || word.size() > kMaxArgument || printable(word, kMaxArgument) != word) {
+      return refused("\"argv\" has a word that is no string, too long or not printable");
+    }
+    command.words.push_back(word);
+  }
+  return {};
+}
+
 }  // namespace
 
 bool is_verb(std::string_view method) {
@@ -256,6 +347,9 @@ Result<VerbCommand> command_of(std::string_view method, const json::object& para
   const Verb& verb = *find_verb(method);
   VerbCommand command;
   command.words = {std::string(verb.verb), "--json"};
+  if (verb.options) {
+    command.words.emplace_back("--progress");
+  }
   if (auto done = only_known(params, verb); !done) {
     return std::unexpected(std::move(done.error()));
   }
@@ -265,10 +359,16 @@ Result<VerbCommand> command_of(std::string_view method, const json::object& para
   if (auto done = add_file(command, params, verb, files); !done) {
     return std::unexpected(std::move(done.error()));
   }
-  if (auto done = add_patch(command, params); !done) {
+  if (auto done = add_patch(command, params, verb); !done) {
     return std::unexpected(std::move(done.error()));
   }
   if (auto done = add_options(command, params, verb); !done) {
+    return std::unexpected(std::move(done.error()));
+  }
+  if (auto done = add_mark(command, params); !done) {
+    return std::unexpected(std::move(done.error()));
+  }
+  if (auto done = add_command(command, params); !done) {
     return std::unexpected(std::move(done.error()));
   }
   return command;

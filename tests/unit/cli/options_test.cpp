@@ -105,12 +105,52 @@ TEST(Options, EnsureNeedsADomainOrAll) {
   EXPECT_EQ(parse({"ensure", "--domain", "web01", "--settle", "0s"}).settle, 0s);
 }
 
+TEST(Options, EnsureRegistersListsAndForgets) {
+  const Options put = parse({"ensure", "--register", "fix.ko", "--domain", "web01"});
+  EXPECT_EQ(put.verb, Verb::ensure);
+  EXPECT_EQ(put.file, "fix.ko");
+  EXPECT_TRUE(parse({"ensure", "--list"}).list);
+  EXPECT_EQ(parse({"ensure", "--list", "--domain", "web01"}).target.domain, "web01");
+  EXPECT_EQ(parse({"ensure", "--forget", "p1", "--domain", "web01"}).forget, "p1");
+  EXPECT_TRUE(parse({"revert", "--to", "a.ko", "--persist", "-d", "web01"}).persist);
+}
+
+TEST(Options, GroupSetsAddsAndRemoves) {
+  const Options show = parse({"group", "--domain", "web01"});
+  EXPECT_EQ(show.verb, Verb::group);
+  EXPECT_FALSE(show.groups.changes());
+  const GroupChange set = parse({"group", "--domain", "web01", "web", "frankfurt"}).groups;
+  EXPECT_TRUE(set.replace);
+  EXPECT_THAT(set.add, testing::ElementsAre("web", "frankfurt"));
+  const GroupChange both =
+      parse({"group", "--domain", "web01", "--add", "a", "b", "--remove", "c", "d"}).groups;
+  EXPECT_FALSE(both.replace);
+  EXPECT_THAT(both.add, testing::ElementsAre("a", "b"));
+  EXPECT_THAT(both.remove, testing::ElementsAre("c", "d"));
+  const GroupChange clear = parse({"group", "--domain", "web01", "--clear"}).groups;
+  EXPECT_TRUE(clear.replace);
+  EXPECT_TRUE(clear.add.empty());
+}
+
 TEST(Options, RefuseWhatDoesNotGoTogether) {
   for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
            {"ensure"},
            {"ensure", "--all", "--domain", "web01"},
            {"ensure", "--qmp", "/q"},
            {"apply", "fix.ko", "--domain", "web01", "--persist", "--dry-run"},
+           {"ensure", "--register", "fix.ko"},
+           {"ensure", "--register", "", "--domain", "web01"},
+           {"ensure", "--forget", "", "--domain", "web01"},
+           {"ensure", "--register", "fix.ko", "--domain", "web01", "--list"},
+           {"ensure", "--register", "fix.ko", "--domain", "web01", "--forget", "p1"},
+           {"ensure", "--list", "--all"},
+           {"revert", "p1", "--persist", "--domain", "web01"},
+           {"revert", "--replace-with-nop", "--persist", "--domain", "web01"},
+           {"group", "web"},
+           {"group", "--domain", "web01", "a b"},
+           {"group", "--domain", "web01", "--add", "-x"},
+           {"group", "--domain", "web01", "web", "--add", "db"},
+           {"group", "--domain", "web01", "--clear", "--remove", "db"},
            {"history", "--export", "--verify"},
            {"history", "--export", "--domain", "web01"},
            {"history", "--verify", "--failed"},
@@ -145,6 +185,47 @@ TEST(Options, RefuseTwoWaysBackAtOnce) {
                                                 {"--to", "old.ko", "--replace-with-nop"},
                                                 {"--nop", "nop.ko"}}) {
     std::vector<std::string> words = {"revert", "-d", "web01"};
+    words.insert(words.end(), wrong.begin(), wrong.end());
+    testing::internal::CaptureStderr();
+    EXPECT_EQ(parse(words).exit_code, 2) << testing::PrintToString(wrong);
+    testing::internal::GetCapturedStderr();
+  }
+}
+
+TEST(Options, TellProgressWhereSomethingIsDone) {
+  EXPECT_TRUE(parse({"apply", "fix.ko", "-d", "web01", "--json", "--progress"}).progress);
+  EXPECT_TRUE(parse({"revert", "-d", "web01", "--progress"}).progress);
+  EXPECT_TRUE(parse({"ensure", "-d", "web01", "--progress"}).progress);
+  EXPECT_FALSE(parse({"apply", "fix.ko", "-d", "web01", "--json"}).progress);
+}
+
+TEST(Options, HealthTakesAMarkAndACommandWordForWord) {
+  const Options options = parse({"health", "-d", "web01", "--since-boot", "5bfd", "--since-log",
+                                 "71", "--since-taint", "512", "--command-timeout", "1500ms",
+                                 "--json", "--", "sh", "-c", "[a,b]", "--", "-d"});
+  EXPECT_EQ(options.verb, Verb::health);
+  EXPECT_EQ(options.health.since.boot_id, "5bfd");
+  EXPECT_EQ(options.health.since.log_sequence, 71U);
+  EXPECT_EQ(options.health.since.taint, 512U);
+  EXPECT_EQ(options.health.command_timeout, 1500ms);
+  EXPECT_TRUE(options.json);
+  EXPECT_EQ(options.target.domain, "web01");
+  EXPECT_THAT(options.health.command, testing::ElementsAre("sh", "-c", "[a,b]", "--", "-d"));
+}
+
+TEST(Options, HealthIsHeldAgainstNothingUnlessAsked) {
+  const Options options = parse({"health", "-d", "web01"});
+  EXPECT_FALSE(options.health.since.given());
+  EXPECT_THAT(options.health.command, testing::IsEmpty());
+  EXPECT_EQ(options.health.command_timeout, 30s);
+}
+
+TEST(Options, HealthRefusesWhatIsNoMark) {
+  for (const std::vector<std::string>& wrong : {std::vector<std::string>{"--since-log", "-1"},
+                                                {"--since-taint", "x"},
+                                                {"true"},
+                                                {"--command-timeout", "2h"}}) {
+    std::vector<std::string> words = {"health", "-d", "web01"};
     words.insert(words.end(), wrong.begin(), wrong.end());
     testing::internal::CaptureStderr();
     EXPECT_EQ(parse(words).exit_code, 2) << testing::PrintToString(wrong);

@@ -85,10 +85,13 @@ TEST_F(JournalTest, DamagedPagesAreAnError) {
   {
     ASSERT_TRUE(open().begin(some_start()));
   }
+  const int page = SQLite::Database(file())
+                       .execAndGet("SELECT rootpage FROM sqlite_schema WHERE name = 'operation'")
+                       .getInt();
   {
     std::fstream stream(file(), std::ios::in | std::ios::out | std::ios::binary);
-    stream.seekp(4096);  // the first page holds the layout, the next ones the tables
-    stream << std::string(std::filesystem::file_size(file()) - 4096, '\xa5');
+    stream.seekp(4096 * (page - 1));
+    stream << std::string(4096, '\xa5');
   }
   Journal journal = open();
   const auto id = journal.begin(some_start());

@@ -129,5 +129,25 @@ TEST_F(RegistrationsTest, LastLoadIsTheNewestOfThisFileIntoThisDomain) {
   EXPECT_EQ(journal_.last_load(start.identity, "another").value(), std::nullopt);
 }
 
+TEST_F(RegistrationsTest, LastReleaseIsTheNewestThatWasSeenInThisDomain) {
+  OperationStart start = some_start();
+  start.identity = "another";
+  start.guest_release = "";
+  const auto begin = [&](const std::string& release) {
+    start.guest_release = release;
+    return journal_.begin(start).value();
+  };
+  begin("");
+  EXPECT_EQ(journal_.last_release("another").value(), std::nullopt);
+  begin("6.1.0-55");
+  const OperationId learned = begin("");
+  OperationEnd end = some_end();
+  end.guest_release = "6.1.0-56";
+  ASSERT_TRUE(journal_.end(learned, end));
+  begin("");
+  EXPECT_EQ(journal_.last_release("another").value(), "6.1.0-56");
+  EXPECT_EQ(journal_.last_release("nobody").value(), std::nullopt);
+}
+
 }  // namespace
 }  // namespace vpatch

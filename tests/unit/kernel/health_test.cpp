@@ -49,6 +49,13 @@ TEST_F(HealthTest, SeesAPanic) {
   EXPECT_TRUE(health->panicked);
 }
 
+TEST_F(HealthTest, TellsTheTicksWhereTheKernelShowsThem) {
+  EXPECT_EQ(read_health(memory, layout)->ticks, std::nullopt);
+  layout.ticks = GuestVirtAddr(0x4000);
+  memory.put(GuestVirtAddr(0x4000), std::uint64_t{4'294'900'000});
+  EXPECT_EQ(read_health(memory, layout)->ticks, 4'294'900'000U);
+}
+
 class HealthProbe : public ::testing::Test {
  protected:
   HealthProbe() {

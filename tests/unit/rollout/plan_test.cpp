@@ -126,8 +126,6 @@ apply:
   allow-stacking: true
   allow-downgrade: false
   require-signed: true
-  cert: [keys, /etc/vpatch/ca.pem]
-  policy: ../policy.yaml
   settle: 5s
 )";
 
@@ -162,9 +160,6 @@ TEST(ParsePlan, TakesEachKey) {
                         "--quiesce=do_exit,nf_tables:nft_do_chain",
                         "--allow-stacking",
                         "--require-signed",
-                        "--cert=/plans/keys",
-                        "--cert=/etc/vpatch/ca.pem",
-                        "--policy=/policy.yaml",
                         "--settle=5s"};
   EXPECT_EQ(*parsed, plan) << to_yaml(*parsed);
   EXPECT_THAT(parsed->apply_options, testing::ElementsAreArray(plan.apply_options));
@@ -247,7 +242,7 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{"limits: {parallel: many}", "many is not a whole number from 1 to 10000"},
         Wrong{"limits: {parallel: 1.5}", "1.5 is not a whole number"},
         Wrong{"limits: {budget: few}", "few is neither a number of domains from 0"},
-        Wrong{"apply: {cert: key.pem}", "line 4, column 15: it must be a list"},
+        Wrong{"apply: {cert: [key.pem]}", "cert"},
         Wrong{"apply: {quiesce: [\"a,b\"]}", "a,b must be the name of a function"},
         Wrong{"apply: {allow-stacking: 1}", "1 is not one of true, false"}));
 
@@ -466,8 +461,7 @@ class RandomPlan {
     }
     plan.persist = coin();
     if (coin()) {
-      plan.apply_options = {"--cert=/a=" + text(0), "--cert=/" + text(1),  "--allow-downgrade",
-                            "--quiesce=a",          "--switch-after=20ms", "--policy=/" + text(2)};
+      plan.apply_options = {"--allow-downgrade", "--quiesce=a", "--switch-after=20ms"};
     }
     return plan;
   }

@@ -129,8 +129,8 @@ TEST_F(ClientTest, HasWorkDoneByAServer) {
 TEST_F(ClientTest, TellsHowItGoes) {
   connect(real_server());
   ASSERT_TRUE(reply_to("look", target("speaks")));
-  EXPECT_THAT(progress,
-              ElementsAre("2 step one", "2 warning two", "2 progress thr?ee", "2 progress last"));
+  EXPECT_THAT(progress, ElementsAre("2 step one", "2 warning two", "2 progress 7 pending",
+                                    "2 progress thr?ee", "2 progress last"));
 }
 
 TEST_F(ClientTest, TellsFromAnErrorWhatBecameOfTheGuest) {

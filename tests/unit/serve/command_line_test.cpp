@@ -50,11 +50,21 @@ TEST(CommandLine, IsOfTheVerbAndTheTarget) {
     EXPECT_EQ(options.target.domain, "web01");
   };
   expect("look", Verb::status, {});
-  expect("check", Verb::doctor, {});
+  expect("health", Verb::health, {});
   expect("apply", Verb::apply, {{"file", kAbc}});
   expect("revert", Verb::revert, {{"patch", "fix"}});
   expect("revert", Verb::revert, {{"file", kAbc}});
   expect("revert", Verb::revert, {});
+  expect("register", Verb::ensure, {{"file", kAbc}});
+  expect("forget", Verb::ensure, {{"patch", "fix"}});
+  expect("registered", Verb::ensure, {});
+  json::object params = target("web01");
+  EXPECT_TRUE(parse_request("registered", params).list);
+  params["patch"] = "fix";
+  EXPECT_EQ(parse_request("forget", params).forget, "fix");
+  params.erase("patch");
+  params["file"] = kAbc;
+  EXPECT_EQ(parse_request("register", params).file, "/proc/self/fd/3");
   const Options list = parse_request("list", {{"connection", "qemu:///session"}});
   EXPECT_EQ(list.verb, Verb::serve);
   EXPECT_TRUE(list.list);
@@ -114,6 +124,34 @@ TEST(CommandLine, KnowsEachOptionOfRevert) {
   EXPECT_EQ(options.apply.grace, 1min);
   EXPECT_EQ(options.assist.mode, AssistMode::off);
   EXPECT_TRUE(options.signature.required);
+  params["file"] = kAbc;
+  params["options"] = {"--persist", "--settle=3s"};
+  const Options to_file = parse_request("revert", params);
+  EXPECT_EQ(to_file.revert_to, "/proc/self/fd/3");
+  EXPECT_TRUE(to_file.persist);
+  EXPECT_EQ(to_file.settle, 3s);
+}
+
+TEST(CommandLine, OfHealthHasTheMarkAndTheCommandWordForWord) {
+  json::object params = target("web01");
+  params["mark"] = {{"boot_id", "5bfd"}, {"log_sequence", 71}, {"taint", 512}};
+  params["command"] = {{"argv", {"sh", "--domain=other", "[a,b]", "--", ""}}, {"timeout_ms", 1500}};
+  const Options options = parse_request("health", params);
+  ASSERT_EQ(options.verb, Verb::health);
+  EXPECT_EQ(options.target.domain, "web01");
+  EXPECT_EQ(options.health.since.boot_id, "5bfd");
+  EXPECT_EQ(options.health.since.log_sequence, 71U);
+  EXPECT_EQ(options.health.since.taint, 512U);
+  EXPECT_EQ(options.health.command_timeout, 1500ms);
+  EXPECT_THAT(options.health.command,
+              testing::ElementsAre("sh", "--domain=other", "[a,b]", "--", ""));
+}
+
+TEST(CommandLine, OfApplyAndRevertTellsHowItGoes) {
+  json::object params = target("web01");
+  EXPECT_TRUE(parse_request("revert", params).progress);
+  params["file"] = kAbc;
+  EXPECT_TRUE(parse_request("apply", params).progress);
 }
 
 TEST(CommandLine, OfServeIsOneOfTwo) {

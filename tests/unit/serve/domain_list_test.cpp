@@ -1,46 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm-agent/serve/domain_list.h"
 
+#include <cstdlib>
+#include <filesystem>
+
 #include <boost/json.hpp>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/unit/journal/journal_support.h"
+#include "vmm-agent/domain/domain_groups.h"
+#include "vmm-agent/domain/libvirt_connection.h"
+
 namespace vpatch::serve {
 namespace {
-
-using testing::ElementsAre;
-using testing::IsEmpty;
-
-TEST(Groups, AreThoseOfTheMetadata) {
-  EXPECT_THAT(groups_of("").value(), IsEmpty());
-  EXPECT_THAT(groups_of("<groups/>").value(), IsEmpty());
-  EXPECT_THAT(groups_of("<groups>\n  <group>web</group>\n  <group> db </group>\n</groups>").value(),
-              ElementsAre("web", "db"));
-  EXPECT_THAT(groups_of("<v:groups xmlns:v='urn:vpatch:rollout'><v:group>web</v:group>"
-                        "<v:other>x</v:other></v:groups>")
-                  .value(),
-              ElementsAre("web"));
-  EXPECT_THAT(groups_of("<other><group>web</group></other>").value(), IsEmpty());
-}
-
-TEST(Groups, ArePrintableAndBounded) {
-  EXPECT_THAT(groups_of("<groups><group>a&#27;b</group></groups>").value(), ElementsAre("a?b"));
-  std::string many = "<groups>";
-  for (int i = 0; i < 100; ++i) {
-    many += "<group>" + std::string(200, 'g') + "</group>";
-  }
-  const auto groups = groups_of(many + "</groups>");
-  ASSERT_TRUE(groups);
-  EXPECT_EQ(groups->size(), 64U);
-  EXPECT_EQ(groups->front().size(), 128U);
-}
-
-TEST(Groups, AreRefusedWhenTheyAreNoXml) {
-  for (const std::string& text : {std::string("<groups>"), std::string("groups"),
-                                  "<groups>" + std::string(70'000, ' ') + "</groups>"}) {
-    EXPECT_FALSE(groups_of(text)) << text.substr(0, 20);
-  }
-}
 
 // libvirt's test driver, which needs no daemon, has one domain that "runs".
 TEST(ListDomains, ListsADomainWhoseKernelCannotBeRead) {
@@ -56,7 +29,54 @@ TEST(ListDomains, ListsADomainWhoseKernelCannotBeRead) {
   EXPECT_EQ(domains[0].at("groups").as_array().size(), 0U);
   EXPECT_TRUE(domains[0].at("release").is_null());
   EXPECT_TRUE(domains[0].at("build_id").is_null());
+  EXPECT_TRUE(domains[0].at("last_release").is_null());
   EXPECT_TRUE(domains[0].at("unknown").is_string());
+}
+
+class ListOfDomainThatIsOff : public JournalTest {
+ protected:
+  ListOfDomainThatIsOff() {
+    setenv("VPATCH_JOURNAL", file().c_str(), 1);
+    const auto domain = find_domain(connection_.get(), kUri, "test").value();
+    EXPECT_EQ(virDomainDestroy(domain.get()), 0);
+  }
+  ~ListOfDomainThatIsOff() override { unsetenv("VPATCH_JOURNAL"); }
+
+  static boost::json::object entry() {
+    return list_domains(kUri, {}).value().at("domains").as_array().at(0).as_object();
+  }
+
+  static constexpr const char* kUri = "test:///default";
+  ConnectionHandle connection_ = open_connection(kUri, {}).value();
+};
+
+TEST_F(ListOfDomainThatIsOff, HasTheKernelThatTheJournalSawLast) {
+  OperationStart start = some_start();
+  start.identity = "6695eb01-f6a4-8304-79aa-97f2502e193f";
+  start.guest_release = "6.1.0-56-cloud-amd64";
+  ASSERT_TRUE(open().begin(start));
+  const auto listed = entry();
+  EXPECT_EQ(listed.at("state"), "shut off");
+  EXPECT_EQ(listed.at("running"), false);
+  EXPECT_TRUE(listed.at("release").is_null());
+  EXPECT_EQ(listed.at("last_release"), "6.1.0-56-cloud-amd64");
+  EXPECT_TRUE(listed.at("unknown").is_null());
+}
+
+TEST_F(ListOfDomainThatIsOff, MakesNoJournal) {
+  EXPECT_TRUE(entry().at("last_release").is_null());
+  EXPECT_FALSE(std::filesystem::exists(file()));
+}
+
+TEST(ListDomains, HasGroupsThatAreHarmlessToPrint) {
+  const auto connection = open_connection("test:///default", {}).value();
+  const auto domain = find_domain(connection.get(), "test:///default", "test").value();
+  ASSERT_EQ(virDomainSetMetadata(domain.get(), VIR_DOMAIN_METADATA_ELEMENT,
+                                 "<groups><group>a&#127;b</group><group>web</group></groups>", "v",
+                                 kMetadataUri, VIR_DOMAIN_AFFECT_LIVE),
+            0);
+  const auto list = list_domains("test:///default", {}).value();
+  EXPECT_EQ(list.at("domains").as_array().at(0).at("groups"), (boost::json::array{"a?b", "web"}));
 }
 
 TEST(ListDomains, FailsWhereLibvirtIsNotThere) {

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <csignal>
 #include <filesystem>
+#include <fstream>
 #include <optional>
 #include <string>
 #include <thread>
@@ -28,6 +29,8 @@ using testing::HasSubstr;
 
 /// Bound of a wait that only a broken test meets.
 constexpr std::chrono::milliseconds kPatience = 60s;
+/// sha256sum of 14 MiB of zeros.
+constexpr const char* kZeros = "e86bae8c0598c4ff83c695f467daa4a1e8fa01d57f9140372993366204022a4d";
 constexpr const char* kAbc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
 /// A server in a thread, whose verbs fake-vpatch does, and the client's ends of its pipes.
@@ -75,12 +78,14 @@ class ServerTest : public testing::Test {
   /// The next message; none at the end of the stream.
   std::optional<Message> next() {
     for (;;) {
-      if (const std::size_t end = unread_.find('\n'); end != std::string::npos) {
+      if (const std::size_t end = unread_.find('\n', searched_); end != std::string::npos) {
         auto message = parse_message(unread_.substr(0, end));
         EXPECT_TRUE(message) << unread_;
         unread_.erase(0, end + 1);
+        searched_ = 0;
         return message ? std::optional(*message) : std::nullopt;
       }
+      searched_ = unread_.size();
       pollfd wait{output_.get(), POLLIN, 0};
       std::array<char, 65536> bytes{};
       const bool ready = poll(&wait, 1, static_cast<int>(kPatience.count())) == 1;
@@ -138,6 +143,7 @@ class ServerTest : public testing::Test {
  private:
   UniqueFd output_;
   std::string unread_;
+  std::size_t searched_ = 0;  ///< of it, for the end of a line
   std::jthread thread_;
   UniqueFd input_;
 };
@@ -187,6 +193,38 @@ TEST_F(ServerTest, AnswersWhatItCannotRead) {
   send_bytes(format_notification("cancel", {}));  // is not answered
   look(9, "web01");
   EXPECT_TRUE(answer(9).result);
+}
+
+TEST_F(ServerTest, GivesAFileThatTheJournalKeeps) {
+  const auto folder = std::filesystem::path(testing::TempDir()) / std::to_string(getpid());
+  std::filesystem::create_directories(folder / "patches");
+  std::ofstream(folder / "patches" / (std::string(kAbc) + ".ko")) << "abc";
+  setenv("VPATCH_JOURNAL", (folder / "journal.db").c_str(), 1);
+  start_greeted();
+  send(2, "get_file", {{"sha256", kAbc}});
+  EXPECT_EQ(answer(2).result.value(), (json::object{{"data", "YWJj"}, {"size", 3}}));
+  send(3, "get_file", {{"sha256", std::string(64, 'a')}});
+  EXPECT_EQ(failure(3), ErrorCode::invalid_params);
+  send(4, "get_file", {{"sha256", kAbc}, {"file", "x"}});
+  EXPECT_EQ(failure(4), ErrorCode::invalid_params);
+  unsetenv("VPATCH_JOURNAL");
+  std::filesystem::remove_all(folder);
+}
+
+TEST_F(ServerTest, GivesNoFileToAClientThatDoesNotRead) {
+  const auto folder = std::filesystem::path(testing::TempDir()) / std::to_string(getpid());
+  std::filesystem::create_directories(folder / "patches");
+  const std::string zeros = kZeros;
+  std::ofstream(folder / "patches" / (zeros + ".ko")) << "";
+  std::filesystem::resize_file(folder / "patches" / (zeros + ".ko"), std::size_t{14} << 20);
+  setenv("VPATCH_JOURNAL", (folder / "journal.db").c_str(), 1);
+  start_greeted();
+  send(2, "get_file", {{"sha256", zeros}});
+  send(3, "get_file", {{"sha256", zeros}});
+  EXPECT_TRUE(answer(2).result);
+  EXPECT_EQ(failure(3), ErrorCode::busy);
+  unsetenv("VPATCH_JOURNAL");
+  std::filesystem::remove_all(folder);
 }
 
 TEST_F(ServerTest, EndsAtALineThatIsTooLong) {
@@ -246,6 +284,7 @@ TEST_F(ServerTest, TellsWhatTheVerbSays) {
   };
   told("step", "one");
   told("warning", "two");
+  told("progress", "7 pending");
   told("progress", "thr?ee");
   told("progress", "last");
   EXPECT_EQ(answer(2).result.value().at("errors"), "- one; warning: two; thr?ee; last");

@@ -48,11 +48,20 @@ TEST_F(VerbCommandTest, IsTheVerbWithItsTarget) {
               ElementsAre("serve", "--json", "--connect=qemu:///session", "--list"));
   EXPECT_THAT(words("look", with({})),
               ElementsAre("status", "--json", "--connect=qemu:///system", "--domain=web01"));
-  EXPECT_THAT(words("check", with({})),
-              ElementsAre("doctor", "--json", "--connect=qemu:///system", "--domain=web01"));
+  EXPECT_THAT(words("health", with({})),
+              ElementsAre("health", "--json", "--connect=qemu:///system", "--domain=web01"));
+  EXPECT_THAT(words("revert", with({{"patch", "fix_1"}})),
+              ElementsAre("revert", "--json", "--progress", "--connect=qemu:///system",
+                          "--domain=web01", "fix_1"));
+  EXPECT_THAT(words("register", with({{"file", kAbc}})),
+              ElementsAre("ensure", "--json", "--connect=qemu:///system", "--domain=web01",
+                          "--register=/proc/self/fd/3"));
+  EXPECT_THAT(words("forget", with({{"patch", "fix_1"}})),
+              ElementsAre("ensure", "--json", "--connect=qemu:///system", "--domain=web01",
+                          "--forget=fix_1"));
   EXPECT_THAT(
-      words("revert", with({{"patch", "fix_1"}})),
-      ElementsAre("revert", "--json", "--connect=qemu:///system", "--domain=web01", "fix_1"));
+      words("registered", with({})),
+      ElementsAre("ensure", "--json", "--connect=qemu:///system", "--list", "--domain=web01"));
 }
 
 TEST_F(VerbCommandTest, NamesAFileOfTheSessionByItsDescriptor) {
@@ -62,11 +71,11 @@ TEST_F(VerbCommandTest, NamesAFileOfTheSessionByItsDescriptor) {
   ASSERT_TRUE(apply);
   EXPECT_EQ(apply->file, files.find(kAbc));
   EXPECT_THAT(apply->words,
-              ElementsAre("apply", "--json", "--connect=qemu:///system", "--domain=web01",
-                          "/proc/self/fd/3", "--when-clear", "--timeout=5s"));
+              ElementsAre("apply", "--json", "--progress", "--connect=qemu:///system",
+                          "--domain=web01", "/proc/self/fd/3", "--when-clear", "--timeout=5s"));
   EXPECT_THAT(words("revert", with({{"file", kAbc}})),
-              ElementsAre("revert", "--json", "--connect=qemu:///system", "--domain=web01",
-                          "--to=/proc/self/fd/3"));
+              ElementsAre("revert", "--json", "--progress", "--connect=qemu:///system",
+                          "--domain=web01", "--to=/proc/self/fd/3"));
 }
 
 TEST_F(VerbCommandTest, RefusesParametersThatAreMissingWrongOrUnknown) {
@@ -84,8 +93,59 @@ TEST_F(VerbCommandTest, RefusesParametersThatAreMissingWrongOrUnknown) {
   EXPECT_THAT(refusal("apply", with({{"file", std::string(64, 'a')}})), HasSubstr("put_file"));
   EXPECT_THAT(refusal("apply", with({{"file", "/etc/passwd"}})), HasSubstr("put_file"));
   EXPECT_THAT(refusal("revert", with({{"file", kAbc}, {"patch", "a"}})), HasSubstr("exclude"));
+  EXPECT_THAT(refusal("register", with({})), HasSubstr("\"file\" is missing"));
+  EXPECT_THAT(refusal("register", with({{"file", kAbc}, {"patch", "a"}})), HasSubstr("\"patch\""));
+  EXPECT_THAT(refusal("forget", with({})), HasSubstr("\"patch\" is missing"));
+  EXPECT_THAT(refusal("forget", with({{"patch", "--all"}})), HasSubstr("module"));
+  EXPECT_THAT(refusal("registered", with({{"options", json::array{}}})), HasSubstr("\"options\""));
+  EXPECT_THAT(refusal("registered", {{"connection", "qemu:///system"}}), HasSubstr("\"domain\""));
   for (const char* name : {"--qmp=/x", "-d", "a b", "../a", "a=b"}) {
     EXPECT_THAT(refusal("revert", with({{"patch", name}})), HasSubstr("module")) << name;
+  }
+}
+
+TEST_F(VerbCommandTest, HoldsHealthAgainstAMarkAndRunsACommand) {
+  const json::object params =
+      with({{"mark", {{"boot_id", "5bfd"}, {"log_sequence", 71}, {"taint", 512}}},
+            {"command", {{"argv", {"curl", "--", "[a,b]"}}, {"timeout_ms", 1500}}}});
+  EXPECT_THAT(words("health", params),
+              ElementsAre("health", "--json", "--connect=qemu:///system", "--domain=web01",
+                          "--since-boot=5bfd", "--since-log=71", "--since-taint=512",
+                          "--command-timeout=1500ms", "--", "curl", "--", "[a,b]"));
+  EXPECT_THAT(refusal("look", params), HasSubstr("no parameter"));
+}
+
+TEST_F(VerbCommandTest, RefusesAMarkThatIsNone) {
+  for (const json::value& mark :
+       json::array{7,
+                   json::object{},
+                   {{"boot_id", "5bfd"}, {"log_sequence", 71}},
+                   {{"boot_id", ""}, {"log_sequence", 71}, {"taint", 0}},
+                   {{"boot_id", "a\nb"}, {"log_sequence", 71}, {"taint", 0}},
+                   {{"boot_id", "5bfd"}, {"log_sequence", -1}, {"taint", 0}},
+                   {{"boot_id", "5bfd"}, {"log_sequence", "1"}, {"taint", 0}},
+                   {{"boot_id", "5bfd"}, {"log_sequence", 1}, {"taint", 0}, {"more", 0}}}) {
+    EXPECT_THAT(refusal("health", with({{"mark", mark}})), HasSubstr("\"mark\"")) << mark;
+  }
+}
+
+TEST_F(VerbCommandTest, RefusesACommandThatIsNone) {
+  json::array many(65, json::value("a"));
+  for (const json::value& command : json::array{"true",
+                                                {{"argv", {"true"}}},
+                                                {{"argv", json::array{}}, {"timeout_ms", 1}},
+                                                {{"argv", "true"}, {"timeout_ms", 1}},
+                                                {{"argv", {"true"}}, {"timeout_ms", 0}},
+                                                {{"argv", {"true"}}, {"timeout_ms", 3'600'001}},
+                                                {{"argv", many}, {"timeout_ms", 1}}}) {
+    EXPECT_THAT(refusal("health", with({{"command", command}})), HasSubstr("\"command\""))
+        << command;
+  }
+  for (const json::value& word : json::array{7, "a\nb", std::string(4097, 'a')}) {
+    EXPECT_THAT(
+        refusal("health",
+                with({{"command", {{"argv", json::array{"true", word}}, {"timeout_ms", 1}}}})),
+        HasSubstr("\"argv\""));
   }
 }
 
@@ -123,7 +183,7 @@ TEST_F(VerbCommandTest, TakesOptionsOfTheListAlone) {
                 HasSubstr("not an option"))
         << option;
   }
-  for (const char* option : {"--persist", "--when-clear", "--allow-stacking", "--dry-run"}) {
+  for (const char* option : {"--when-clear", "--allow-stacking", "--dry-run"}) {
     EXPECT_THAT(refusal("revert", with({{"options", json::array{option}}})),
                 HasSubstr("not an option"))
         << option;

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm-agent/fleet/host_check.h"
+
+#include <csignal>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include <boost/algorithm/string/replace.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <fmt/format.h>
+
+#include "vmm-agent/serve/child_process.h"
+#include "vmm-agent/serve/protocol.h"
+#include "vmm-agent/serve/stream.h"
+
+namespace vpatch::fleet {
+namespace {
+
+namespace asio = boost::asio;
+using Health = rollout::HealthVerdict::Health;
+using rollout::HealthVerdict;
+
+constexpr std::size_t kMostText = 400;
+
+HealthVerdict verdict_of(const serve::ChildEnd& end, const std::string& said) {
+  const std::string after = said.empty() ? "" : ": " + serve::printable(said, kMostText);
+  if (end.signal != 0) {
+    return {.health = Health::inconclusive,
+            .text = fmt::format("signal {} ended it{}", end.signal, after)};
+  }
+  const Health health = end.exit_code == 0   ? Health::pass
+                        : end.exit_code == 1 ? Health::fail
+                                             : Health::inconclusive;
+  return {.health = health, .text = fmt::format("exit code {}{}", end.exit_code, after)};
+}
+
+}  // namespace
+
+asio::awaitable<HealthVerdict> run_host_check(asio::any_io_executor executor,
+                                              std::vector<std::string> argv,
+                                              std::chrono::seconds timeout) {
+  // Shared with the handlers: they may come after this has ended.
+  struct Run {
+    asio::steady_timer timer;
+    std::optional<serve::ChildEnd> end{};
+    std::string said{};
+  };
+  auto run = std::make_shared<Run>(Run{asio::steady_timer(executor, timeout)});
+  auto child = serve::ChildProcess::start(executor,
+                                          {.program = argv.front(), .words = std::move(argv)},
+                                          [run](serve::ChildEnd end) {
+                                            run->end = end;
+                                            run->timer.cancel();
+                                          });
+  if (!child) {
+    co_return HealthVerdict{.text = std::move(child.error().what)};
+  }
+  auto errors = std::make_shared<serve::Reader>(
+      executor, std::move((*child)->errors),
+      serve::Reader::Handlers{.bytes =
+                                  [run](std::string_view bytes) {
+                                    run->said += bytes;
+                                    if (run->said.size() > kMostText) {
+                                      run->said.erase(0, run->said.size() - kMostText);
+                                    }
+                                  },
+                              .end = [] {}});
+  errors->start();
+  auto output = std::make_shared<serve::Reader>(
+      executor, std::move((*child)->output),
+      serve::Reader::Handlers{.bytes = [](std::string_view) {}, .end = [] {}});
+  output->start();
+  boost::system::error_code ignored;
+  if (!run->end) {
+    co_await run->timer.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+  }
+  errors->finish();
+  output->finish();
+  if (!run->end) {
+    (*child)->signal(SIGKILL);
+    co_return HealthVerdict{.text = fmt::format("no end after {} s", timeout.count())};
+  }
+  co_return verdict_of(*run->end, run->said);
+}
+
+std::vector<std::string> words_of_check(const std::vector<std::string>& argv,
+                                        const std::string& domain, const std::string& identity,
+                                        const std::string& connection) {
+  std::vector<std::string> words = argv;
+  for (std::string& word : words) {
+    boost::replace_all(word, "{domain}", domain);
+    boost::replace_all(word, "{identity}", identity);
+    boost::replace_all(word, "{connection}", connection);
+  }
+  return words;
+}
+
+}  // namespace vpatch::fleet
