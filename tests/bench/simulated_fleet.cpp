@@ -55,7 +55,8 @@ class Judge {
         at_work_on_(scenario.connections),
         lost_(scenario.connections),
         unsettled_(scenario.plan.waves.size() + 1),
-        last_done_(scenario.plan.waves.size() + 1),
+        soaks_from_(scenario.plan.waves.size() + 1),
+        was_done_(scenario.domains),
         budget_(scenario.plan.limits.budget.of(journal_.size())) {
     for (DomainId id = 0; id < journal_.size(); ++id) {
       const FleetDomain& domain = journal_[id];
@@ -139,7 +140,13 @@ class Judge {
     unsettled_[domain.wave] += is_end(fresh.state) ? 0 : 1;
     unsettled_[domain.wave] -= is_end(old.state) ? 0 : 1;
     if (fresh.state == DomainState::done && old.state != DomainState::done) {
-      last_done_[domain.wave] = now;
+      if (!was_done_[change.domain]) {
+        was_done_[change.domain] = true;
+        soaks_from_[domain.wave] = now;
+      }
+      canary_seen_ = domain.wave == 0 ? std::optional(now) : canary_seen_;
+    } else if (fresh.state == DomainState::applying) {
+      was_done_[change.domain] = false;
     }
     if (fresh.state == DomainState::failed || fresh.state == DomainState::inconclusive) {
       must(fresh.state == DomainState::inconclusive || fresh.outcome.has_value(),
@@ -217,11 +224,23 @@ class Judge {
       holds(!(guest.in_force && guest.ours), "the guest has it already");
       holds(guest.busy == 0, "an operation is at work in the guest");
       holds(in_window(now), "out of the window");
+      if (domain.wave == 1) {
+        holds(canary_was_seen(), "the canary was not looked at after its soak");
+      }
       for (std::uint32_t wave = 0; wave < domain.wave; ++wave) {
         holds(unsettled_[wave] == 0, "an earlier wave is not over");
-        holds(!last_done_[wave] || now >= *last_done_[wave] + soak(wave), "an earlier wave soaks");
+        holds(!soaks_from_[wave] || now >= *soaks_from_[wave] + soak(wave),
+              "an earlier wave soaks");
       }
     }
+  }
+
+  /// Whether the canary that is still well was looked at when its soak was over.
+  bool canary_was_seen() const {
+    const bool well = std::ranges::any_of(journal_, [](const FleetDomain& domain) {
+      return domain.wave == 0 && domain.record.state == DomainState::done;
+    });
+    return !well || !soaks_from_[0] || canary_seen_ >= *soaks_from_[0] + soak(0);
   }
 
   seconds soak(std::uint32_t wave) const {
@@ -274,7 +293,9 @@ class Judge {
   std::vector<std::int64_t> at_work_on_;
   std::vector<bool> lost_;
   std::vector<std::int64_t> unsettled_;
-  std::vector<std::optional<Time>> last_done_;
+  std::vector<std::optional<Time>> soaks_from_;  ///< the last one of the wave was done
+  std::vector<bool> was_done_;                   ///< since its last apply
+  std::optional<Time> canary_seen_{};            ///< one of the canary passed its last check
   std::uint64_t budget_;
   std::uint64_t failures_ = 0;  ///< since the last resume
   std::optional<std::uint64_t> most_failures_;

@@ -23,6 +23,7 @@ class Process {
   Process& operator=(const Process&) = delete;
   ~Process();
 
+  pid_t pid() const { return pid_; }
   void signal(int number) const;
   bool running();
   /// Waits for its end and returns what it printed.

@@ -87,9 +87,9 @@ struct Options {
   HistoryOptions history;
   RolloutOptions rollout;
   HealthOptions health;
-  bool stdio = false;   ///< of serve
-  bool list = false;    ///< of serve: print the domains; of ensure: the registrations
-  GroupChange groups;   ///< of group
+  bool stdio = false;  ///< of serve
+  bool list = false;   ///< of serve: print the domains; of ensure: the registrations
+  GroupChange groups;  ///< of group
   ExporterCommand exporter;
   std::string version;  ///< of this program
   int exit_code =

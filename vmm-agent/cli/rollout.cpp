@@ -12,6 +12,7 @@
 
 #include <boost/json.hpp>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include "vmm-agent/cli/json.h"
 #include "vmm-agent/cli/render.h"
@@ -24,6 +25,7 @@
 #include "vmm-agent/fleet/rollout_view.h"
 #include "vmm-agent/fleet/stored_summary.h"
 #include "vmm-agent/journal/journal.h"
+#include "vmm-agent/journal/real_user.h"
 
 namespace vpatch {
 namespace {
@@ -113,8 +115,7 @@ class Rollouts {
     if (open == 1) {
       return std::ranges::find_if(*all, is_open)->name;
     }
-    const bool looks =
-        how_.verb == RolloutVerb::status || how_.verb == RolloutVerb::report;
+    const bool looks = how_.verb == RolloutVerb::status || how_.verb == RolloutVerb::report;
     if (open == 0 && looks && !all->empty()) {
       return all->front().name;  // the newest
     }
@@ -144,8 +145,10 @@ class Rollouts {
       folder = std::filesystem::absolute(how_.plan).parent_path();
     }
     auto plan = rollout::parse_plan(text, folder, how_.flags, here);
-    if (!plan && !how_.plan.empty()) {
-      return std::unexpected(std::move(plan.error()).in_context(how_.plan));
+    if (!plan) {
+      return std::unexpected(
+          std::move(plan.error())
+              .in_context(how_.plan.empty() ? "the plan of these flags" : how_.plan));
     }
     return plan;
   }
@@ -196,10 +199,10 @@ class Rollouts {
   }
 
   Outcome begin(RolloutStore& store, const rollout::Plan& plan, const fleet::Gathered& gathered) {
-    for (const LivepatchFile& file : gathered.files) {
-      if (auto kept = store.keep_file(file.sha256, file.bytes); !kept) {
-        return print_error(kept.error());
-      }
+    // Once before there is a rollout, which needs them; and once when they can no longer be taken
+    // for files that nobody needs.
+    if (auto kept = keep_files(store, gathered); !kept) {
+      return print_error(kept.error());
     }
     if (auto free = wait_for_others(store, plan, gathered.rollout); !free) {
       return print_error(free.error());
@@ -207,16 +210,36 @@ class Rollouts {
     if (auto id = store.create(gathered.rollout); !id) {
       return print_error(id.error());
     }
+    if (auto kept = keep_files(store, gathered); !kept) {
+      return print_error(kept.error());
+    }
     const auto rollout = store.load(plan.name);
     if (!rollout) {
       return print_error(rollout.error());
     }
+    note(store, *rollout, "started", rollout->user);
     for (const std::string& warning : gathered.warnings) {
-      static_cast<void>(
-          store.add_event(rollout->id, {.at = fleet::utc_text(), .kind = "left-out", .text = warning}));
+      note(store, *rollout, "left-out", warning);
     }
     auto lock = RolloutLock::acquire(*rollout);
     return lock ? drive(store, *rollout, {}) : print_error(lock.error());
+  }
+
+  static Result<void> keep_files(RolloutStore& store, const fleet::Gathered& gathered) {
+    for (const LivepatchFile& file : gathered.files) {
+      if (auto kept = store.keep_file(file.sha256, file.bytes); !kept) {
+        return kept;
+      }
+    }
+    return {};
+  }
+
+  /// For the timeline. What cannot be noted is no reason to stop: what matters is journaled apart.
+  static void note(RolloutStore& store, const StoredRollout& rollout, std::string kind,
+                   std::string text) {
+    static_cast<void>(store.add_event(
+        rollout.id,
+        {.at = fleet::utc_text(), .domain = {}, .kind = std::move(kind), .text = std::move(text)}));
   }
 
   /// With `on_overlap: queue`.
@@ -226,6 +249,7 @@ class Rollouts {
       return {};  // create() refuses
     }
     std::vector<std::string> identities;
+    identities.reserve(rollout.domains.size());
     for (const fleet::RolloutDomain& domain : rollout.domains) {
       identities.push_back(domain.identity);
     }
@@ -256,18 +280,24 @@ class Rollouts {
       if (auto wrong = cannot(kind, rollout)) {
         return print_error(*wrong);
       }
-      const rollout::Command command{.kind = kind, .text = who() + reason()};
+      const rollout::Command command{.kind = kind, .text = real_user() + reason()};
       const auto lock = RolloutLock::acquire(rollout);
       if (!lock) {
         return lock.error().outcome == Outcome::refused ? leave(store, rollout, command)
                                                         : print_error(lock.error());
       }
-      // Of a rollout that nobody drives any more, and that was not paused, a resume accepts nothing.
-      const bool goes_on = kind == rollout::Command::Kind::resume && !rollout.record.paused;
       // Loaded again: until the lock was ours, somebody else may have driven it.
       const auto now = store.load(rollout.begin.name);
-      return now ? drive(store, *now, goes_on ? std::nullopt : std::optional(command))
-                 : print_error(now.error());
+      if (!now) {
+        return print_error(now.error());
+      }
+      if (auto wrong = cannot(kind, *now)) {
+        return print_error(*wrong);
+      }
+      // Of a rollout that nobody drives any more, and that was not paused, a resume accepts
+      // nothing.
+      const bool goes_on = kind == rollout::Command::Kind::resume && !now->record.paused;
+      return drive(store, *now, goes_on ? std::nullopt : std::optional(command));
     });
   }
 
@@ -303,6 +333,18 @@ class Rollouts {
         const auto now = store.load(rollout.begin.name);
         return now ? status(store, *now) : print_error(now.error());
       }
+      if (const auto lock = RolloutLock::acquire(rollout); lock) {
+        // That process has ended. What it left, this one takes, and goes on.
+        const auto now = store.load(rollout.begin.name);
+        const auto waits = store.commands(rollout.id);
+        if (!now || !waits) {
+          return print_error(now ? waits.error() : now.error());
+        }
+        return waits->empty() ? status(store, *now) : drive(store, *now, {});
+      }
+      if (interrupt_.token().stop_requested()) {
+        return print_error({Outcome::refused, "interrupted; the command is left for that process"});
+      }
       std::this_thread::sleep_for(kLookAgain);
     }
     return print_error({Outcome::unreachable,
@@ -313,6 +355,7 @@ class Rollouts {
 
   Outcome drive(RolloutStore& store, const StoredRollout& rollout,
                 const std::optional<rollout::Command>& command) {
+    note(store, rollout, "driver", fmt::format("{} (process {})", real_user(), getpid()));
     const auto ended = drive_rollout(store, rollout, command, options_, interrupt_);
     return ended ? *ended : print_error(ended.error());
   }
@@ -331,14 +374,15 @@ class Rollouts {
   static json::object list_json(const std::vector<fleet::RolloutLine>& all) {
     json::array rollouts;
     for (const fleet::RolloutLine& line : all) {
-      rollouts.push_back(json::object{{"name", line.name},
-                          {"started_at", line.started_at},
-                          {"ended_at", line.ended_at.empty() ? json::value() : json::value(line.ended_at)},
-                          {"user", line.user},
-                          {"course", rollout::to_string(line.record.course)},
-                          {"paused", line.record.paused},
-                          {"finished", line.record.finished},
-                          {"domains", counts_json(line.domains)}});
+      rollouts.push_back(json::object{
+          {"name", line.name},
+          {"started_at", line.started_at},
+          {"ended_at", line.ended_at.empty() ? json::value() : json::value(line.ended_at)},
+          {"user", line.user},
+          {"course", rollout::to_string(line.record.course)},
+          {"paused", line.record.paused},
+          {"finished", line.record.finished},
+          {"domains", counts_json(line.domains)}});
     }
     return {{"schema", 1}, {"verb", "rollout list"}, {"rollouts", std::move(rollouts)}};
   }

@@ -3,14 +3,12 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <random>
 #include <utility>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/json.hpp>
 #include <fmt/format.h>
-#include <pwd.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -18,6 +16,7 @@
 #include "vmm-agent/fleet/driver.h"
 #include "vmm-agent/fleet/rollout_view.h"
 #include "vmm-agent/fleet/serve_session.h"
+#include "vmm-agent/journal/real_user.h"
 
 namespace vpatch {
 namespace {
@@ -106,9 +105,10 @@ Outcome outcome_of(const rollout::Summary& summary) {
 std::string closing_text(const fleet::StoredRollout& rollout, const rollout::Summary& summary) {
   const std::string& name = rollout.begin.name;
   if (!summary.rollout.finished) {
-    return fmt::format("rollout {} {}; `vpatch rollout resume {}` goes on, `vpatch rollout "
-                       "rollback {}` takes it back\n",
-                       name, summary.rollout.paused ? "is paused" : "was interrupted", name, name);
+    return fmt::format(
+        "rollout {} {}; `vpatch rollout resume {}` goes on, `vpatch rollout "
+        "rollback {}` takes it back\n",
+        name, summary.rollout.paused ? "is paused" : "was interrupted", name, name);
   }
   return fmt::format("rollout {} has {}; `vpatch rollout report {}` writes it all down\n", name,
                      summary.rollout.course == Course::forward   ? "finished"
@@ -127,9 +127,10 @@ class Orders {
     if (count > 1 && !std::exchange(interrupted_, true)) {
       driver.interrupt();
     } else if (count == 1 && !std::exchange(paused_, true)) {
-      write_text(stderr, "Ctrl-C: nothing new is begun; what is at work ends. Once more interrupts "
-                         "that too.\n");
-      driver.command({.kind = rollout::Command::Kind::pause, .text = who() + ": Ctrl-C"});
+      write_text(stderr,
+                 "Ctrl-C: nothing new is begun; what is at work ends. Once more interrupts "
+                 "that too.\n");
+      driver.command({.kind = rollout::Command::Kind::pause, .text = real_user() + ": Ctrl-C"});
     }
   }
 
@@ -158,15 +159,6 @@ std::string random_seed() {
   return seed;
 }
 
-std::string who() {
-  const char* const sudo = std::getenv("SUDO_USER");
-  if (sudo != nullptr && *sudo != '\0') {
-    return sudo;
-  }
-  const passwd* const entry = getpwuid(getuid());
-  return entry == nullptr ? std::to_string(getuid()) : entry->pw_name;
-}
-
 std::size_t terminal_width() {
   return terminal_size().ws_col;
 }
@@ -192,9 +184,8 @@ Result<Outcome> drive_rollout(fleet::RolloutStore& store, const fleet::StoredRol
        .store = store,
        .plan = *plan,
        .rollout = rollout,
-       .open_session =
-           [&](const std::string& connection, const fleet::StoredRollout& of,
-               fleet::SessionEvents events) -> std::unique_ptr<fleet::DomainSession> {
+       .open_session = [&](const std::string& connection, const fleet::StoredRollout& of,
+                           fleet::SessionEvents events) -> std::unique_ptr<fleet::DomainSession> {
          return std::make_unique<fleet::ServeSession>(
              executor, *fleet::host_command(connection, own_program()), *plan, of,
              fleet::FileAccess{
@@ -205,7 +196,12 @@ Result<Outcome> drive_rollout(fleet::RolloutStore& store, const fleet::StoredRol
                      }},
              std::move(events));
        },
-       .now = wall_clock,
+       // Deadlines of guests are none of a wall clock that is set back, or ahead.
+       .now =
+           [began = wall_clock(), start = std::chrono::steady_clock::now()] {
+             return began + std::chrono::floor<std::chrono::seconds>(
+                                std::chrono::steady_clock::now() - start);
+           },
        .seed = std::random_device()()},
       {.event =
            [&](const fleet::RolloutEvent& event) {
@@ -227,8 +223,8 @@ Result<Outcome> drive_rollout(fleet::RolloutStore& store, const fleet::StoredRol
   context.restart();
   context.run_for(kLastWords);
   show.redraw(driver);
-  if (driver.error()) {
-    return std::unexpected(*driver.error());
+  if (const std::optional<Error>& error = driver.error()) {
+    return std::unexpected(*error);
   }
   if (!options.json) {
     write_text(stdout, closing_text(driver.rollout(), driver.summary()));

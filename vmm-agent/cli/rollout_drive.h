@@ -23,8 +23,6 @@ rollout::Time wall_clock();
 std::string own_program();
 /// 16 random bytes, in hexadecimal.
 std::string random_seed();
-/// The user's name, for the record.
-std::string who();
 /// Columns of the terminal on standard output; 100 where there is none.
 std::size_t terminal_width();
 

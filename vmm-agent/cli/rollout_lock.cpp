@@ -17,8 +17,8 @@ Result<RolloutLock> RolloutLock::acquire(const fleet::StoredRollout& rollout) {
   const auto journal = std::filesystem::weakly_canonical(Journal::path(), ignored).string();
   const auto name = fmt::format("rollout-{:016x}-{}", std::hash<std::string>()(journal),
                                 std::to_underlying(rollout.id));
-  auto lock = DomainLock::acquire(name, "rollout " + rollout.begin.name,
-                                  "rollout " + rollout.begin.name);
+  auto lock =
+      DomainLock::acquire(name, "rollout " + rollout.begin.name, "rollout " + rollout.begin.name);
   if (!lock) {
     return std::unexpected(std::move(lock.error()));
   }

@@ -41,8 +41,9 @@ std::string blockers_text(const json::object& report) {
       break;
     }
     const json::object& task = each.get_object();
-    names += fmt::format("{}{} ({}): {}", named++ == 0 ? "" : ", ", fleet::text_member(task, "name"),
-                         fleet::number_member(task, "tid"), fleet::text_member(task, "reason"));
+    names +=
+        fmt::format("{}{} ({}): {}", named++ == 0 ? "" : ", ", fleet::text_member(task, "name"),
+                    fleet::number_member(task, "tid"), fleet::text_member(task, "reason"));
   }
   return fmt::format("{} would hold it up now: {}{}", count, names, count > named ? ", ..." : "");
 }
@@ -68,8 +69,8 @@ json::object domain_json(const fleet::NewRollout& rollout, const RolloutDomain& 
           {"state", rollout::to_string(domain.record.state)},
           {"text", answer ? answer->text : domain.record.text},
           {"file", domain.file ? json::value(rollout.files[*domain.file].path) : json::value()},
-          {"preflight", answer && !answer->report.empty() ? json::value(answer->report)
-                                                          : json::value()}};
+          {"preflight",
+           answer && !answer->report.empty() ? json::value(answer->report) : json::value()}};
 }
 
 std::string domain_text(const fleet::NewRollout& rollout, const RolloutDomain& domain,
@@ -95,7 +96,8 @@ Result<Outcome> show_preview(const rollout::Plan& plan, const fleet::Gathered& g
                              const Options& options, const Interrupt& interrupt) {
   const fleet::NewRollout& rollout = gathered.rollout;
   std::vector<std::optional<fleet::VerbAnswer>> answers(rollout.domains.size());
-  TerminalReporter reporter(Style(false), is_live(stderr), options.json ? Telling::nothing : Telling::text);
+  TerminalReporter reporter(Style(false), is_live(stderr),
+                            options.json ? Telling::nothing : Telling::text);
   std::size_t told = 0;
   auto done = fleet::preview(plan, gathered, own_program(), interrupt.token(),
                              [&](const fleet::Preview& one) {
@@ -106,20 +108,21 @@ Result<Outcome> show_preview(const rollout::Plan& plan, const fleet::Gathered& g
   if (!done) {
     return std::unexpected(std::move(done.error()));
   }
-  const bool refused = std::ranges::any_of(
-      answers, [](const auto& answer) { return answer && !answer->done(); });
+  const bool refused =
+      std::ranges::any_of(answers, [](const auto& answer) { return answer && !answer->done(); });
   if (options.json) {
     json::array domains;
     for (std::size_t i = 0; i < answers.size(); ++i) {
       domains.push_back(domain_json(rollout, rollout.domains[i], answers[i]));
     }
-    const json::object all{{"schema", 1},
-                           {"verb", "rollout start"},
-                           {"name", rollout.name},
-                           {"dry_run", true},
-                           {"plan", rollout.plan},
-                           {"warnings", json::array(gathered.warnings.begin(), gathered.warnings.end())},
-                           {"domains", std::move(domains)}};
+    const json::object all{
+        {"schema", 1},
+        {"verb", "rollout start"},
+        {"name", rollout.name},
+        {"dry_run", true},
+        {"plan", rollout.plan},
+        {"warnings", json::array(gathered.warnings.begin(), gathered.warnings.end())},
+        {"domains", std::move(domains)}};
     write_text(stdout, json::serialize(all) + "\n");
     return refused ? Outcome::refused : Outcome::done;
   }
@@ -134,8 +137,8 @@ Result<Outcome> show_preview(const rollout::Plan& plan, const fleet::Gathered& g
     }
     write_text(stdout, domain_text(rollout, domain, answers[i]));
   }
-  write_text(stdout, refused ? "some would be refused; nothing was changed\n"
-                             : "nothing was changed\n");
+  write_text(stdout,
+             refused ? "some would be refused; nothing was changed\n" : "nothing was changed\n");
   return refused ? Outcome::refused : Outcome::done;
 }
 

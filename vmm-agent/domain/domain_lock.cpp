@@ -29,7 +29,7 @@ std::string read_holder(int fd) {
 /// All of a file, for one who writes. An open file description's lock: it goes with the last
 /// descriptor, and can be asked about without being taken.
 struct flock whole_file() {
-  struct flock lock {};
+  struct flock lock{};
   lock.l_type = F_WRLCK;
   lock.l_whence = SEEK_SET;
   return lock;
@@ -82,7 +82,8 @@ Result<DomainLock> DomainLock::acquire(const std::string& identity, const std::s
 std::string DomainLock::holder(const std::string& identity) {
   const auto file = open_lock_file(identity);
   struct flock lock = whole_file();
-  const bool held = file && fcntl(file->fd.get(), F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+  const bool held =
+      file && fcntl(file->fd.get(), F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
   return held ? read_holder(file->fd.get()) : "";
 }
 

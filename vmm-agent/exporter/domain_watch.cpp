@@ -32,11 +32,13 @@ void DomainWatch::next_round() {
     }
   }
   timer_.expires_after(setup_.interval);
-  timer_.async_wait([this](const boost::system::error_code& ec) {
-    if (!ec) {
-      next_round();
-    }
-  });
+  // Not cancelled any more once it is due.
+  timer_.async_wait(
+      [this, alive = std::weak_ptr<bool>(alive_)](const boost::system::error_code& ec) {
+        if (!ec && !alive.expired()) {
+          next_round();
+        }
+      });
 }
 
 void DomainWatch::ask_list(const std::string& connection) {

@@ -17,10 +17,10 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
 
+#include "vmm-agent/domain/libvirt_domains.h"
 #include "vmm-agent/error.h"
 #include "vmm-agent/exporter/domain_look.h"
 #include "vmm-agent/exporter/look_process.h"
-#include "vmm-agent/domain/libvirt_domains.h"
 
 namespace vpatch::exporter {
 
@@ -63,8 +63,7 @@ class DomainWatch {
  private:
   void next_round();
   void ask_list(const std::string& connection);
-  void take_list(const std::string& connection,
-                 const Result<std::vector<ListedDomain>>& listed);
+  void take_list(const std::string& connection, const Result<std::vector<ListedDomain>>& listed);
   void start_looks();
   void start_look(const DomainKey& key);
   void take_look(const DomainKey& key, Result<std::string> printed);

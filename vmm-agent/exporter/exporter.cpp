@@ -27,11 +27,6 @@
 namespace vpatch::exporter {
 namespace {
 
-/// Whether libvirt has a QEMU for it, which may be paused.
-bool has_process(const ListedDomain& domain) {
-  return domain.state && *domain.state != RunState::shut_off;
-}
-
 namespace asio = boost::asio;
 using boost::system::error_code;
 
@@ -46,6 +41,12 @@ struct JournalReading {
   std::optional<Figures> figures;  ///< unset when the journal could not be read
   Result<std::vector<fleet::RolloutLine>> rollouts{};
 };
+
+/// Whether libvirt has a QEMU for it, which may be paused. One whose state does not come may hang:
+/// it is to be seen as down, not to vanish.
+bool has_process(const ListedDomain& domain) {
+  return domain.state != RunState::shut_off;
+}
 
 Result<std::vector<fleet::RolloutLine>> read_rollouts(const std::filesystem::path& journal) {
   std::error_code ignored;

@@ -55,6 +55,9 @@ Figures::Figures() {
 }
 
 void Figures::add(const StoredOperation& operation) {
+  if (!operation.end) {
+    return;
+  }
   const OperationEnd& end = *operation.end;
   const auto* const known = std::ranges::find(kVerbs, operation.start.verb);
   const std::string verb = known == kVerbs.end() ? "other" : *known;

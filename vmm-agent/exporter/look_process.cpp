@@ -76,6 +76,9 @@ void LookProcess::take(std::string_view bytes) {
 }
 
 void LookProcess::give_up(const std::string& why) {
+  if (!child_) {
+    return;  // it ended as the limit was reached
+  }
   timer_.cancel();
   output_->close();
   errors_->close();

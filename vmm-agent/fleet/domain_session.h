@@ -32,7 +32,7 @@ class DomainSession {
   virtual void check_health(rollout::DomainId domain, rollout::OperationId operation) = 0;
   virtual void revert(rollout::DomainId domain, rollout::OperationId operation) = 0;
   /// Has a domain that is off brought up to date by `vpatch ensure` once it runs again: registers
-  /// its livepatch. Not answered; again does no harm.
+  /// its livepatch. `left` tells, unless `lost` comes; again does no harm.
   virtual void leave_to_ensure(rollout::DomainId domain) = 0;
   /// Of an operation that has not been answered yet; it still is.
   virtual void cancel(rollout::OperationId operation) = 0;
@@ -46,6 +46,8 @@ struct SessionEvents {
   std::function<void(const rollout::Event& event)> answer;  ///< Finished, Looked, HealthVerdict
   std::function<void()> up;
   std::function<void(const std::string& why)> lost;
+  /// A domain was left to `vpatch ensure`, or could not be.
+  std::function<void(rollout::DomainId, bool registered)> left;
   /// What a verb says while it runs: "step", "warning" or "progress".
   std::function<void(rollout::DomainId, std::string_view kind, const std::string& text)> progress;
   /// What a verb printed, before its answer.

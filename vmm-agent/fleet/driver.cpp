@@ -21,6 +21,10 @@ using std::chrono::milliseconds;
 constexpr milliseconds kPollEach{300};
 constexpr milliseconds kFirstRetry{1000};
 constexpr milliseconds kLongestRetry{30'000};
+/// A connection that held for so long is tried again soon when it is lost.
+constexpr std::chrono::minutes kSteady{1};
+/// Of one domain, in the journal: its host could give any number.
+constexpr unsigned kMostWarnings = 50;
 /// For all work to end that was interrupted, before its hosts are left to themselves.
 constexpr std::chrono::minutes kEndLimit{16};
 
@@ -102,9 +106,14 @@ Driver::Driver(DriverSetup setup, DriverObserver observer)
       random_(setup_.seed) {
   for (const std::string& name : connections_of(rollout_)) {
     const auto id = static_cast<ConnectionId>(connections_.size());
-    connections_.push_back(
-        {.session = setup_.open_session(name, rollout_, events_of(id)),
-         .again = std::make_unique<boost::asio::steady_timer>(setup_.context)});
+    connections_.push_back({.session = setup_.open_session(name, rollout_, events_of(id)),
+                            .again = std::make_unique<boost::asio::steady_timer>(setup_.context)});
+  }
+  for (DomainId id = 0; id < connection_of_.size(); ++id) {
+    const RolloutDomain& domain = rollout_.begin.domains[id];
+    if (setup_.plan.persist && domain.record.state == DomainState::off && domain.file) {
+      unregistered_.insert(id);
+    }
   }
 }
 
@@ -114,8 +123,11 @@ void Driver::start(const std::optional<rollout::Command>& command) {
   for (Connection& connection : connections_) {
     connection.session->connect();
   }
-  handle(command ? rollout::Event(*command) : rollout::Event(rollout::Tick{}));
-  poll_commands();
+  if (command) {
+    handle(*command);
+  }
+  poll_commands();  // before it may be found at rest
+  handle(rollout::Tick{});
 }
 
 void Driver::command(const rollout::Command& command) {
@@ -125,37 +137,49 @@ void Driver::command(const rollout::Command& command) {
 // What sessions tell.
 
 SessionEvents Driver::events_of(ConnectionId id) {
-  return {.answer =
-              [this](const rollout::Event& event) {
-                std::visit(
-                    [this](const auto& each) {
-                      if constexpr (requires { each.operation; }) {
-                        running_.erase(each.operation);
-                        doing_.erase(each.domain);
-                      }
-                    },
-                    event);
-                handle(event);
-                if (ending_ && running_.empty()) {
-                  poll_.cancel();  // and with it the wait of end()
-                }
-              },
-          .up = [this, id] { connection_up(id); },
-          .lost = [this, id](const std::string& why) { connection_lost(id, why); },
-          .progress =
-              [this](DomainId domain, std::string_view kind, const std::string& text) {
-                doing_[domain] = text;
-                if (kind == "warning") {
-                  note({.at = utc_text(), .domain = domain, .kind = "warning", .text = text});
-                }
-                if (observer_.progress) {
-                  observer_.progress(domain, kind, text);
-                }
-              },
-          .report = [this](DomainId domain, RolloutStore::ReportKind kind,
-                           const boost::json::object& report) { save_report(domain, kind, report); },
-          .mark = [this](DomainId domain, const HealthMark& mark,
-                         const std::vector<std::string>& former) {
+  return {
+      .answer =
+          [this](const rollout::Event& event) {
+            std::visit(
+                [this](const auto& each) {
+                  if constexpr (requires { each.operation; }) {
+                    running_.erase(each.operation);
+                    doing_.erase(each.domain);
+                  }
+                },
+                event);
+            handle(event);
+            if (ending_ && running_.empty()) {
+              poll_.cancel();  // and with it the wait of end()
+            }
+          },
+      .up = [this, id] { connection_up(id); },
+      .lost = [this, id](const std::string& why) { connection_lost(id, why); },
+      .left =
+          [this](DomainId domain, bool registered) {
+            registering_.erase(domain);
+            if (registered) {
+              unregistered_.erase(domain);
+            }
+            end_if_done();
+          },
+      .progress =
+          [this](DomainId domain, std::string_view kind, const std::string& text) {
+            const auto runs = [domain](const auto& each) { return each.second == domain; };
+            if (std::ranges::any_of(running_, runs)) {
+              doing_[domain] = text;
+            }
+            if (kind == "warning" && ++warnings_[domain] <= kMostWarnings) {
+              note({.at = utc_text(), .domain = domain, .kind = "warning", .text = text});
+            }
+            if (observer_.progress) {
+              observer_.progress(domain, kind, text);
+            }
+          },
+      .report = [this](DomainId domain, RolloutStore::ReportKind kind,
+                       const boost::json::object& report) { save_report(domain, kind, report); },
+      .mark =
+          [this](DomainId domain, const HealthMark& mark, const std::vector<std::string>& former) {
             return save_mark(domain, mark, former);
           }};
 }
@@ -163,7 +187,7 @@ SessionEvents Driver::events_of(ConnectionId id) {
 void Driver::connection_up(ConnectionId id) {
   Connection& connection = connections_[id];
   connection.up = true;
-  connection.attempts = 0;
+  connection.up_since = std::chrono::steady_clock::now();
   if (std::exchange(connection.told_lost, false)) {
     note({.at = utc_text(), .kind = "connection-up", .text = connections_of(rollout_)[id]});
   }
@@ -171,20 +195,41 @@ void Driver::connection_up(ConnectionId id) {
     return;
   }
   handle(rollout::ConnectionUp{id});
-  for (DomainId domain = 0; domain < connection_of_.size(); ++domain) {
-    const RolloutDomain& about = rollout_.begin.domains[domain];
-    if (connection_of_[domain] == id && about.record.state == DomainState::off && about.file &&
-        rollout_.record.course == rollout::Course::forward) {
-      connection.session->leave_to_ensure(domain);
+  leave_to_ensure(id);
+}
+
+void Driver::leave_to_ensure(ConnectionId id) {
+  if (rollout_.record.course != rollout::Course::forward) {
+    return;
+  }
+  for (const DomainId domain : std::set(unregistered_)) {
+    if (connection_of_[domain] == id) {
+      registering_.insert(domain);
+      connections_[id].session->leave_to_ensure(domain);
     }
+  }
+}
+
+void Driver::warn_of_unregistered() {
+  for (const DomainId domain : unregistered_) {
+    note({.at = utc_text(),
+          .domain = domain,
+          .kind = "warning",
+          .text =
+              "it is off, and its livepatch could not be registered: `vpatch ensure --register` "
+              "does so once its host answers"});
   }
 }
 
 void Driver::connection_lost(ConnectionId id, const std::string& why) {
   Connection& connection = connections_[id];
   const bool was_up = std::exchange(connection.up, false);
+  if (was_up && std::chrono::steady_clock::now() - connection.up_since >= kSteady) {
+    connection.attempts = 0;
+  }
   std::erase_if(running_, [&](const auto& each) { return connection_of_[each.second] == id; });
   std::erase_if(doing_, [&](const auto& each) { return connection_of_[each.first] == id; });
+  std::erase_if(registering_, [&](DomainId each) { return connection_of_[each] == id; });
   if (ending_) {
     if (running_.empty()) {
       poll_.cancel();
@@ -199,21 +244,24 @@ void Driver::connection_lost(ConnectionId id, const std::string& why) {
   if (was_up) {
     handle(rollout::ConnectionLost{id, why});
   }
-  connect_later(id);
+  if (!ending_) {
+    connect_later(id);
+  }
 }
 
 void Driver::connect_later(ConnectionId id) {
   Connection& connection = connections_[id];
-  const auto base = std::min(kLongestRetry, kFirstRetry * (1U << std::min(connection.attempts, 5U)));
+  const auto base =
+      std::min(kLongestRetry, kFirstRetry * (1U << std::min(connection.attempts, 5U)));
   ++connection.attempts;
-  const milliseconds jitter(static_cast<std::int64_t>(random_() % static_cast<std::uint32_t>(
-                                                                      base.count() / 2)));
+  const milliseconds jitter(
+      static_cast<std::int64_t>(random_() % static_cast<std::uint32_t>(base.count() / 2)));
   connection.again->expires_after(base + jitter);
-  connection.again->async_wait([this, id](const boost::system::error_code& error) {
+  connection.again->async_wait(while_here([this, id](const boost::system::error_code& error) {
     if (!error && !ending_) {
       connections_[id].session->connect();
     }
-  });
+  }));
 }
 
 bool Driver::save_mark(DomainId id, const HealthMark& mark,
@@ -321,7 +369,7 @@ void Driver::carry_out(const rollout::Action& action) {
   }
 }
 
-void Driver::note(RolloutEvent event) {
+void Driver::note(const RolloutEvent& event) {
   if (const auto saved = setup_.store.add_event(rollout_.id, event); !saved) {
     fail_with(saved.error());
   } else if (observer_.event) {
@@ -338,11 +386,11 @@ void Driver::set_timer() {
   const auto wait = std::clamp<std::chrono::seconds>(*next - setup_.now(), std::chrono::seconds(0),
                                                      std::chrono::hours(1));
   wake_up_.expires_after(wait);
-  wake_up_.async_wait([this](const boost::system::error_code& error) {
+  wake_up_.async_wait(while_here([this](const boost::system::error_code& error) {
     if (!error) {
       handle(rollout::Tick{});
     }
-  });
+  }));
 }
 
 void Driver::poll_commands() {
@@ -355,7 +403,13 @@ void Driver::poll_commands() {
     return;
   }
   for (const StoredCommand& stored : *commands) {
+    if (ending_) {
+      return;  // it was not carried out: it is left to who goes on with the rollout
+    }
     handle(stored.command);
+    if (error_) {
+      return;  // not journaled
+    }
     if (const auto taken = setup_.store.take(stored.id); !taken) {
       fail_with(taken.error());
       return;
@@ -365,11 +419,11 @@ void Driver::poll_commands() {
     return;
   }
   poll_.expires_after(kPollEach);
-  poll_.async_wait([this](const boost::system::error_code& error) {
+  poll_.async_wait(while_here([this](const boost::system::error_code& error) {
     if (!error) {
       poll_commands();
     }
-  });
+  }));
 }
 
 // The end.
@@ -386,9 +440,12 @@ void Driver::fail_with(Error error) {
 }
 
 void Driver::end_if_done() {
-  const bool rests = engine_.rollout().finished ||
-                     (engine_.rollout().paused && engine_.summary().at_work == 0);
-  if (!ending_ && rests && running_.empty()) {
+  const bool rests =
+      engine_.rollout().finished || (engine_.rollout().paused && engine_.summary().at_work == 0);
+  if (!ending_ && rests && running_.empty() && registering_.empty()) {
+    if (rollout_.record.course == rollout::Course::forward) {
+      warn_of_unregistered();
+    }
     end();
   }
 }
@@ -406,7 +463,7 @@ void Driver::end() {
   }
   // Never from inside the call that led here.
   poll_.expires_after(running_.empty() ? milliseconds(0) : milliseconds(kEndLimit));
-  poll_.async_wait([this](const boost::system::error_code&) { finish(); });
+  poll_.async_wait(while_here([this](const boost::system::error_code&) { finish(); }));
 }
 
 void Driver::finish() {

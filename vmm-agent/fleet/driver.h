@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <random>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <boost/asio/io_context.hpp>
@@ -80,9 +83,21 @@ class Driver {
     std::unique_ptr<DomainSession> session;
     bool up = false;
     bool told_lost = false;
+    std::chrono::steady_clock::time_point up_since{};
     std::uint32_t attempts = 0;
     std::unique_ptr<boost::asio::steady_timer> again;
   };
+
+  /// A timer's handler that does nothing once this object is gone.
+  template <class Function>
+  auto while_here(Function function) const {
+    return [here = std::weak_ptr<const bool>(here_),
+            function = std::move(function)](const boost::system::error_code& error) {
+      if (!here.expired()) {
+        function(error);
+      }
+    };
+  }
 
   SessionEvents events_of(rollout::ConnectionId id);
   void connection_up(rollout::ConnectionId id);
@@ -96,9 +111,11 @@ class Driver {
   void handle(const rollout::Event& event);
   bool journal(const rollout::Step& step);
   void carry_out(const rollout::Action& action);
-  void note(RolloutEvent event);
+  void note(const RolloutEvent& event);
   void set_timer();
   void poll_commands();
+  void leave_to_ensure(rollout::ConnectionId id);
+  void warn_of_unregistered();
   void end_if_done();
   void end();
   void finish();
@@ -112,9 +129,13 @@ class Driver {
   rollout::Engine engine_;
   std::map<rollout::OperationId, rollout::DomainId> running_;
   std::map<rollout::DomainId, std::string> doing_;
+  std::set<rollout::DomainId> unregistered_;        ///< off, and not yet left to `vpatch ensure`
+  std::set<rollout::DomainId> registering_;         ///< of these, whom a session works on
+  std::map<rollout::DomainId, unsigned> warnings_;  ///< journaled, by this object
   boost::asio::steady_timer wake_up_;
   boost::asio::steady_timer poll_;
   std::minstd_rand random_;
+  std::shared_ptr<const bool> here_ = std::make_shared<const bool>(true);
   bool ending_ = false;
   bool ended_ = false;
   std::optional<Error> error_;

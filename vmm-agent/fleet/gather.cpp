@@ -2,6 +2,7 @@
 #include "vmm-agent/fleet/gather.h"
 
 #include <algorithm>
+#include <array>
 #include <deque>
 #include <memory>
 #include <utility>
@@ -30,6 +31,11 @@ constexpr std::size_t kAtOnce = 32;
 /// For one host's list: it looks into the memory of each of its domains.
 constexpr std::chrono::minutes kListLimit{3};
 constexpr std::chrono::milliseconds kTurn{100};
+/// Of one host. More are no truth, and would make the budget, a part of the fleet, mean nothing.
+constexpr std::size_t kMostDomains = 10'000;
+// What a domain may be called, in bytes, and in how many groups it is.
+constexpr std::size_t kLongestName = 255;
+constexpr std::size_t kMostGroups = 64;
 
 /// Asks one host for its domains.
 struct Inquiry {
@@ -51,41 +57,43 @@ struct Inquiry {
       return end(std::move(answer.text));
     }
     domains = domains_of(answer.report, connection);
+    if (domains.size() > kMostDomains) {
+      return end(fmt::format("it lists more than {} domains", kMostDomains));
+    }
     end("");
   }
 };
 
 Result<void> ask(Inquiry& inquiry, const asio::any_io_executor& executor,
-                   const GatherOptions& options) {
+                 const GatherOptions& options) {
   auto host = host_command(inquiry.connection, options.vpatch);
   if (!host) {
     return std::unexpected(std::move(host.error()));
   }
   inquiry.client = std::make_unique<serve::Client>(
       executor, host->words, serve::ClientOptions{.vpatch = options.version},
-      serve::Client::Handlers{
-          .connected =
-              [&inquiry, here = host->connection](const std::string&) {
-                json::object params;
-                params["connection"] = here;
-                inquiry.client->call("list", std::move(params), kListLimit,
-                                     [&inquiry](serve::Client::Reply reply) {
-                                       inquiry.listed(std::move(reply));
-                                     });
-              },
-          .progress = {},
-          .lost = [&inquiry](const Error& error) { inquiry.end(error.what); }});
+      serve::Client::Handlers{.connected =
+                                  [&inquiry, here = host->connection](const std::string&) {
+                                    json::object params;
+                                    params["connection"] = here;
+                                    inquiry.client->call("list", std::move(params), kListLimit,
+                                                         [&inquiry](serve::Client::Reply reply) {
+                                                           inquiry.listed(std::move(reply));
+                                                         });
+                                  },
+                              .progress = {},
+                              .lost = [&inquiry](const Error& error) { inquiry.end(error.what); }});
   inquiry.client->connect();
   return {};
 }
 
 Result<std::deque<Inquiry>> ask_all(const rollout::Plan& plan, const GatherOptions& options) {
+  asio::io_context context;  // outlives the clients
+  const asio::any_io_executor executor(context.get_executor());
   std::deque<Inquiry> inquiries;
   for (const std::string& connection : plan.selection.connections) {
     inquiries.push_back({.connection = connection});
   }
-  asio::io_context context;
-  const asio::any_io_executor executor(context.get_executor());
   std::size_t begun = 0;
   for (;;) {
     const auto asked = static_cast<std::size_t>(std::ranges::count_if(
@@ -95,10 +103,15 @@ Result<std::deque<Inquiry>> ask_all(const rollout::Plan& plan, const GatherOptio
         return std::unexpected(std::move(done.error()));
       }
     }
+    for (Inquiry& inquiry : inquiries) {
+      if (inquiry.ended) {
+        inquiry.client.reset();
+      }
+    }
     const auto ended = std::ranges::count_if(inquiries, &Inquiry::ended);
     if (options.progress) {
-      options.progress(fmt::format("{} of {} hosts have listed their domains", ended,
-                                   inquiries.size()));
+      options.progress(
+          fmt::format("{} of {} hosts have listed their domains", ended, inquiries.size()));
     }
     if (static_cast<std::size_t>(ended) == inquiries.size()) {
       break;
@@ -108,9 +121,6 @@ Result<std::deque<Inquiry>> ask_all(const rollout::Plan& plan, const GatherOptio
     }
     context.restart();
     context.run_for(kTurn);
-  }
-  for (Inquiry& inquiry : inquiries) {
-    inquiry.client.reset();
   }
   return inquiries;
 }
@@ -175,6 +185,8 @@ void add_left_out(const rollout::Plan& plan, const std::vector<ListedDomain>& do
     domain.record.text = selected[i].why;
     if (choice == Choice::off) {
       domain.file = file_when_off(plan, domains[i].last_release);
+      domain.record.touched =
+          domain.file && plan.persist;  // `ensure` brings it: a rollback ends that
     }
     gathered.rollout.domains.push_back(std::move(domain));
   }
@@ -186,7 +198,8 @@ Result<void> leave_out(const std::vector<std::string>& silent, const GatherOptio
     return {};
   }
   if (!options.skip_unreachable) {
-    return fail(Outcome::unreachable, fmt::format("no list of domains: {}", fmt::join(silent, "; ")),
+    return fail(Outcome::unreachable,
+                fmt::format("no list of domains: {}", fmt::join(silent, "; ")),
                 "Mend the connection, take it out of the plan, or go on without it: "
                 "--skip-unreachable.");
   }
@@ -214,11 +227,18 @@ std::vector<ListedDomain> domains_of(const json::object& report, const std::stri
                                    .running = flag_member(*entry, "running")},
                         .last_release = text_member(*entry, "last_release")};
     for (const json::value& group : array_member(*entry, "groups")) {
-      if (const json::string* name = group.if_string(); name != nullptr) {
+      const json::string* const name = group.if_string();
+      if (name != nullptr && name->size() <= kLongestName &&
+          domain.target.groups.size() < kMostGroups) {
         domain.target.groups.emplace_back(name->data(), name->size());
       }
     }
-    if (!domain.target.name.empty() && !domain.target.identity.empty()) {
+    const rollout::Target& target = domain.target;
+    const bool bounded = std::ranges::all_of(
+        std::array<std::string_view, 5>{target.name, target.identity, target.kernel_release,
+                                        target.build_id, domain.last_release},
+        [](std::string_view text) { return text.size() <= kLongestName; });
+    if (bounded && !target.name.empty() && !target.identity.empty()) {
       domains.push_back(std::move(domain));
     }
   }
@@ -228,6 +248,7 @@ std::vector<ListedDomain> domains_of(const json::object& report, const std::stri
 Result<Gathered> arrange(const rollout::Plan& plan, std::vector<LivepatchFile> files,
                          const std::vector<ListedDomain>& domains, const GatherOptions& options) {
   std::vector<rollout::Target> targets;
+  targets.reserve(domains.size());
   for (const ListedDomain& domain : domains) {
     targets.push_back(domain.target);
   }

@@ -26,8 +26,8 @@ struct GatherOptions {
 
 struct Gathered {
   NewRollout rollout{};
-  std::vector<LivepatchFile> files{};    ///< of rollout.files
-  std::vector<std::string> warnings{};   ///< hosts left out, and domains not chosen
+  std::vector<LivepatchFile> files{};   ///< of rollout.files
+  std::vector<std::string> warnings{};  ///< hosts left out, and domains not chosen
 };
 
 /// Reads the files, asks each connection for its domains, and orders them. Outcome::unreachable

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm-agent/fleet/host_check.h"
 
+#include <algorithm>
+#include <array>
 #include <csignal>
 #include <memory>
 #include <optional>
+#include <string_view>
 #include <utility>
 
-#include <boost/algorithm/string/replace.hpp>
+#include <boost/algorithm/string/trim.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -25,8 +28,15 @@ using rollout::HealthVerdict;
 
 constexpr std::size_t kMostText = 400;
 
+std::string one_line(std::string text) {
+  std::ranges::replace_if(text, [](char c) { return c == '\n' || c == '\r' || c == '\t'; }, ' ');
+  boost::trim(text);
+  return serve::printable(text, kMostText);
+}
+
 HealthVerdict verdict_of(const serve::ChildEnd& end, const std::string& said) {
-  const std::string after = said.empty() ? "" : ": " + serve::printable(said, kMostText);
+  const std::string line = one_line(said);
+  const std::string after = line.empty() ? "" : ": " + line;
   if (end.signal != 0) {
     return {.health = Health::inconclusive,
             .text = fmt::format("signal {} ended it{}", end.signal, after)};
@@ -41,7 +51,7 @@ HealthVerdict verdict_of(const serve::ChildEnd& end, const std::string& said) {
 
 asio::awaitable<HealthVerdict> run_host_check(asio::any_io_executor executor,
                                               std::vector<std::string> argv,
-                                              std::chrono::seconds timeout) {
+                                              std::chrono::seconds timeout, std::stop_token stop) {
   // Shared with the handlers: they may come after this has ended.
   struct Run {
     asio::steady_timer timer;
@@ -49,12 +59,11 @@ asio::awaitable<HealthVerdict> run_host_check(asio::any_io_executor executor,
     std::string said{};
   };
   auto run = std::make_shared<Run>(Run{asio::steady_timer(executor, timeout)});
-  auto child = serve::ChildProcess::start(executor,
-                                          {.program = argv.front(), .words = std::move(argv)},
-                                          [run](serve::ChildEnd end) {
-                                            run->end = end;
-                                            run->timer.cancel();
-                                          });
+  auto child = serve::ChildProcess::start(
+      executor, {.program = argv.front(), .words = std::move(argv)}, [run](serve::ChildEnd end) {
+        run->end = end;
+        run->timer.cancel();
+      });
   if (!child) {
     co_return HealthVerdict{.text = std::move(child.error().what)};
   }
@@ -74,26 +83,36 @@ asio::awaitable<HealthVerdict> run_host_check(asio::any_io_executor executor,
       serve::Reader::Handlers{.bytes = [](std::string_view) {}, .end = [] {}});
   output->start();
   boost::system::error_code ignored;
-  if (!run->end) {
+  const std::stop_callback end_wait(stop, [run] { run->timer.cancel(); });
+  if (!run->end && !stop.stop_requested()) {
     co_await run->timer.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
   }
   errors->finish();
   output->finish();
-  if (!run->end) {
+  const std::optional<serve::ChildEnd>& end = run->end;
+  if (!end) {
     (*child)->signal(SIGKILL);
-    co_return HealthVerdict{.text = fmt::format("no end after {} s", timeout.count())};
+    co_return HealthVerdict{.text = stop.stop_requested()
+                                        ? "it was interrupted"
+                                        : fmt::format("no end after {} s", timeout.count())};
   }
-  co_return verdict_of(*run->end, run->said);
+  co_return verdict_of(*end, run->said);
 }
 
 std::vector<std::string> words_of_check(const std::vector<std::string>& argv,
                                         const std::string& domain, const std::string& identity,
                                         const std::string& connection) {
-  std::vector<std::string> words = argv;
-  for (std::string& word : words) {
-    boost::replace_all(word, "{domain}", domain);
-    boost::replace_all(word, "{identity}", identity);
-    boost::replace_all(word, "{connection}", connection);
+  const std::array<std::pair<std::string_view, std::string_view>, 3> places = {
+      {{"{domain}", domain}, {"{identity}", identity}, {"{connection}", connection}}};
+  std::vector<std::string> words;
+  for (const std::string_view word : argv) {
+    std::string& made = words.emplace_back();
+    for (std::size_t at = 0; at < word.size();) {
+      const auto place = std::ranges::find_if(
+          places, [&](const auto& each) { return word.substr(at).starts_with(each.first); });
+      made += place == places.end() ? word.substr(at, 1) : place->second;
+      at += place == places.end() ? 1 : place->first.size();
+    }
   }
   return words;
 }

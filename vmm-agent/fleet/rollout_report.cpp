@@ -83,7 +83,7 @@ json::object to_json(const StoredRollout& rollout, const RolloutDomain& domain) 
       {"order", record.order == 0 ? json::value(nullptr) : json::value(record.order)},
       {"outcome", record.outcome ? json::value(vpatch::to_string(*record.outcome)) : nullptr},
       {"failure", record.failure},
-      {"in_force", record.touched},
+      {"in_force", record.touched && record.state != DomainState::off},
       {"transition_us", or_null(times.transition)},
       {"pause_us", or_null(times.pause)},
       {"blockers", member(report, "blockers")}};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The requests that look at a guest, patch it and watch its health; taking a patch back is in
-// serve_session_revert.cpp.
+// The requests that look at a guest, patch it and watch its health; what was there
+// before is kept in serve_session_former.cpp, and put back in serve_session_revert.cpp.
 #include "vmm-agent/fleet/serve_session.h"
 
 #include <algorithm>
@@ -103,7 +103,7 @@ void ServeSession::cancel(OperationId operation) {
   if (found == works_.end()) {
     return;
   }
-  found->second.cancelled = true;
+  found->second.stop.request_stop();
   if (found->second.request != 0) {
     client_.cancel(found->second.request);
   }
@@ -117,7 +117,7 @@ const RolloutFile& ServeSession::file_of(rollout::DomainId id) const {
 
 ServeSession::Task<serve::Client::Reply> ServeSession::request(Work& work, std::string method,
                                                                json::object params) {
-  if (work.cancelled) {
+  if (work.stop.stop_requested()) {
     co_return fail(Outcome::refused, "it was cancelled before it was begun");
   }
   const auto limit = limit_of(method, plan_);
@@ -142,7 +142,13 @@ ServeSession::Task<VerbAnswer> ServeSession::call(Work& work, std::string method
                                                   json::object params) {
   params["connection"] = connection_;
   params["domain"] = domain(work.domain).identity;
-  co_return answer_of(co_await request(work, std::move(method), std::move(params)));
+  VerbAnswer answer = answer_of(co_await request(work, std::move(method), std::move(params)));
+  // Whom it is about is said beside it wherever it is shown.
+  const std::string prefix = domain(work.domain).name + ": ";
+  if (answer.text.starts_with(prefix)) {
+    answer.text.erase(0, prefix.size());
+  }
+  co_return answer;
 }
 
 ServeSession::Task<GuestLook> ServeSession::look_at(Work& work, bool against_mark) {
@@ -163,13 +169,13 @@ ServeSession::Task<> ServeSession::do_look(Work& work, OperationId operation) {
   Looked looked{.domain = work.domain, .operation = operation, .text = guest.text};
   if (guest.off) {
     looked.guest = Looked::Guest::off;
-  } else if (!guest.read) {
+  } else if (!guest.read || guest.held) {
     looked.guest = Looked::Guest::unreachable;
   } else if (guest.busy) {
     looked.guest = Looked::Guest::pending;
   } else {
-    looked.guest = has_in_force(guest, file_of(work.domain)) ? Looked::Guest::in_force
-                                                             : Looked::Guest::absent;
+    looked.guest =
+        has_in_force(guest, file_of(work.domain)) ? Looked::Guest::in_force : Looked::Guest::absent;
   }
   events_.answer(looked);
 }
@@ -211,73 +217,12 @@ ServeSession::Task<VerbAnswer> ServeSession::change(Work& work, std::string meth
   co_return answer;
 }
 
-/// Fetches a file that this host's journal does not have. Empty, or why it cannot be had.
-ServeSession::Task<std::string> ServeSession::fetch(Work& work, const std::string& sha256) {
-  if (files_.read(sha256)) {
-    co_return "";
-  }
-  json::object params;
-  params["sha256"] = sha256;
-  const auto reply = co_await request(work, "get_file", std::move(params));
-  if (!reply) {
-    co_return reply.error().what;
-  }
-  const auto bytes = qmp::base64_decode(text_member(*reply, "data"));
-  if (!bytes) {
-    co_return "the answer is no base64";
-  }
-  const auto kept = files_.keep(sha256, std::as_bytes(std::span(*bytes)));
-  co_return kept ? "" : kept.error().what;
-}
-
-/// What a rollback has to put back: the registered files of the livepatches now in force.
-ServeSession::Task<std::vector<std::string>> ServeSession::keep_former(Work& work,
-                                                                       const GuestLook& guest) {
-  const auto& known = domain(work.domain).former;
-  if (!known.empty()) {
-    co_return known;  // of an earlier attempt, whose livepatch may have replaced them
-  }
-  std::vector<std::string> former;
-  std::vector<std::string> without;
-  for (const GuestLook::Patch& patch : guest.patches) {
-    if (patch.name != file_of(work.domain).patch) {
-      without.push_back(patch.name);
-    }
-  }
-  if (without.empty()) {
-    co_return former;
-  }
-  const VerbAnswer answer = co_await call(work, "registered", json::object());
-  for (const json::value& each : array_member(answer.report, "registrations")) {
-    const json::object* registration = each.if_object();
-    if (registration == nullptr) {
-      continue;
-    }
-    const auto in_force = std::ranges::find(without, text_member(*registration, "patch"));
-    const std::string sha256 = text_member(*registration, "file_sha256");
-    if (in_force == without.end() || former.size() >= kMostFormer) {
-      continue;
-    }
-    if (const std::string why = co_await fetch(work, sha256); why.empty()) {
-      former.push_back(sha256);
-      without.erase(in_force);
-    }
-  }
-  for (const std::string& patch : without) {
-    events_.progress(work.domain, "warning",
-                     fmt::format("{} is in force, and its file is not registered: a rollback "
-                                 "could not put it back",
-                                 patch));
-  }
-  co_return former;
-}
-
 ServeSession::Task<> ServeSession::do_apply(Work& work, OperationId operation) {
   Finished finished = co_await apply_livepatch(work);
   finished.domain = work.domain;
   finished.operation = operation;
   if (finished.found == Finished::Found::off) {
-    static_cast<void>(co_await register_file(work, file_of(work.domain).sha256));
+    co_await register_ours(work);
   }
   events_.answer(finished);
 }
@@ -366,7 +311,7 @@ ServeSession::Task<rollout::HealthVerdict> ServeSession::check_all(Work& work) {
       const GuestLook after = guest_of(answer);
       verdict = {.health = after.health, .text = after.text};
     } else {
-      verdict = co_await run_host_check(executor_, words, check.timeout);
+      verdict = co_await run_host_check(executor_, words, check.timeout, work.stop.get_token());
     }
     if (verdict.health != Health::pass) {
       verdict.text = fmt::format("check {}: {}", check.name, verdict.text);
@@ -375,8 +320,6 @@ ServeSession::Task<rollout::HealthVerdict> ServeSession::check_all(Work& work) {
   }
   co_return Verdict{.health = Health::pass, .text = guest.text};
 }
-
-// Domains that are off.
 
 void ServeSession::run_aside(Task<> task) {
   asio::co_spawn(executor_, std::move(task), [](const std::exception_ptr& error) {
@@ -388,28 +331,6 @@ void ServeSession::run_aside(Task<> task) {
       // `lost` has told.
     }
   });
-}
-
-void ServeSession::leave_to_ensure(rollout::DomainId domain) {
-  run_aside(do_leave_to_ensure(domain));
-}
-
-ServeSession::Task<> ServeSession::do_leave_to_ensure(rollout::DomainId domain) {
-  Work work{.domain = domain};
-  const VerbAnswer answer = co_await register_file(work, file_of(domain).sha256);
-  events_.progress(domain, answer.done() ? "step" : "warning", answer.text);
-}
-
-ServeSession::Task<VerbAnswer> ServeSession::register_file(Work& work, const std::string& sha256) {
-  if (sha256.empty() || !plan_.persist) {
-    co_return VerbAnswer{.outcome = Outcome::refused, .text = "nothing is registered for it"};
-  }
-  if (std::string why = co_await put_file(work, sha256); !why.empty()) {
-    co_return VerbAnswer{.outcome = Outcome::refused, .text = std::move(why)};
-  }
-  json::object params;
-  params["file"] = sha256;
-  co_return co_await call(work, "register", std::move(params));
 }
 
 // What would be.

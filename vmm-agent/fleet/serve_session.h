@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -58,7 +59,7 @@ class ServeSession final : public DomainSession {
   struct Work {
     rollout::DomainId domain = 0;
     std::int64_t request = 0;  ///< of the server, that is awaited now; 0: none
-    bool cancelled = false;
+    std::stop_source stop{};   ///< it was cancelled
   };
   using Works = std::map<rollout::OperationId, Work>;
 
@@ -68,6 +69,7 @@ class ServeSession final : public DomainSession {
   Task<> do_apply(Work& work, rollout::OperationId operation);
   Task<rollout::Finished> apply_livepatch(Work& work);
   Task<std::vector<std::string>> keep_former(Work& work, const GuestLook& guest);
+  Task<std::vector<std::string>> keep_registered(Work& work, std::vector<std::string>* only);
   Task<std::string> fetch(Work& work, const std::string& sha256);
   Task<> do_check(Work& work, rollout::OperationId operation);
   Task<rollout::HealthVerdict> check_all(Work& work);
@@ -78,6 +80,7 @@ class ServeSession final : public DomainSession {
   Task<rollout::Finished> put_back(Work& work, const std::vector<LivepatchFile>& missing,
                                    bool ours_in_force);
   Task<> do_leave_to_ensure(rollout::DomainId domain);
+  Task<bool> register_ours(Work& work);
   Task<> do_preview(rollout::DomainId domain, std::function<void(const VerbAnswer&)> answered);
   Task<VerbAnswer> register_file(Work& work, const std::string& sha256);
 

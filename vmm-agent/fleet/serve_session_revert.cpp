@@ -75,8 +75,7 @@ ServeSession::Task<Finished> ServeSession::take_back(Work& work) {
   const bool in_force = has(guest, ours);
   const auto others = strangers(guest, ours, former);
   if (!in_force && !others.empty()) {
-    std::string why =
-        fmt::format("{} is in force by now, and left alone", fmt::join(others, ", "));
+    std::string why = fmt::format("{} is in force by now, and left alone", fmt::join(others, ", "));
     co_return co_await forget(work, kNothing, std::move(why));
   }
   std::vector<LivepatchFile> missing;
@@ -105,6 +104,9 @@ ServeSession::Task<Finished> ServeSession::forget(Work& work,
   if (!forgotten.done() && !was_not_there) {
     co_return finished_of(forgotten);
   }
+  if (!plan_.persist) {
+    co_return Finished{.outcome = Outcome::done, .text = std::move(why)};
+  }
   for (const LivepatchFile& file : former) {
     if (const VerbAnswer answer = co_await register_file(work, file.sha256); !answer.done()) {
       co_return finished_of(answer);
@@ -123,6 +125,13 @@ ServeSession::Task<Finished> ServeSession::put_back(Work& work,
   auto next = missing.begin();
   VerbAnswer answer{.outcome = Outcome::done};
   bool out = !ours_in_force;
+  if (out) {
+    // It has gone with a reboot, say; `ensure` would bring it back all the same.
+    Finished forgotten = co_await forget(work, kNothing, "");
+    if (forgotten.outcome != Outcome::done) {
+      co_return forgotten;
+    }
+  }
   if (!out && next != missing.end() && is_cumulative(*next)) {
     json::object params;
     params["options"] = persistent;

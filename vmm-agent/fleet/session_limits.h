@@ -16,6 +16,10 @@ struct ConnectionGone {};
 
 /// Livepatches in force in one domain that a rollback puts back.
 inline constexpr std::size_t kMostFormer = 16;
+/// Registrations of one domain that are looked at.
+inline constexpr std::size_t kMostRegistered = 256;
+/// Bytes of a name from a host in a message.
+inline constexpr std::size_t kLongestShown = 128;
 
 /// For one request. Those that change a guest are cancelled by the engine, in time; this is for a
 /// host that answers heartbeats only.

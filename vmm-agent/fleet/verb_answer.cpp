@@ -22,6 +22,14 @@ constexpr std::array kOutcomes = {
     Outcome::unrecorded,  Outcome::failed_restored, Outcome::failed_needs_look,
 };
 
+/// In one guest, and bytes of a name or an id in it: more are no truth.
+constexpr std::size_t kMostPatches = 256;
+constexpr std::size_t kLongestWord = 128;
+
+std::string short_member(const json::object& object, std::string_view key) {
+  return serve::printable(text_member(object, key), kLongestWord);
+}
+
 Outcome outcome_of(const json::object& result) {
   const json::value* code = result.if_contains("exit_code");
   const std::int64_t* number = code == nullptr ? nullptr : code->if_int64();
@@ -92,6 +100,7 @@ VerbAnswer answer_of(serve::Client::Reply reply) {
   }
   answer.text = first_of({text_member(answer.report, "summary"), text_member(answer.report, "text"),
                           text_member(*reply, "errors")});
+  answer.text = serve::printable(answer.text);
   if (answer.text.empty() && !answer.done()) {
     answer.text = fmt::format("it ended as {} and said nothing", to_string(answer.outcome));
   }
@@ -102,6 +111,7 @@ GuestLook guest_of(const VerbAnswer& answer) {
   const json::object& report = answer.report;
   const std::string state = text_member(report, "state");
   GuestLook guest{.health = health_of(answer), .text = answer.text};
+  guest.held = state.starts_with("paused");
   guest.off = state == "shut off" || state == "crashed";
   const json::value* taint = report.if_contains("taint");
   guest.read = taint != nullptr && taint->is_number();  // null when memory could not be read
@@ -111,13 +121,16 @@ GuestLook guest_of(const VerbAnswer& answer) {
     if (patch == nullptr) {
       continue;
     }
+    if (guest.patches.size() == kMostPatches) {
+      break;
+    }
     const bool moves = flag_member(*patch, "transition");
     guest.busy = guest.busy || moves;
-    guest.patches.push_back({.name = text_member(*patch, "name"),
-                             .build_id = text_member(*patch, "build_id"),
+    guest.patches.push_back({.name = short_member(*patch, "name"),
+                             .build_id = short_member(*patch, "build_id"),
                              .in_force = !moves && text_member(*patch, "phase") == "patched"});
   }
-  guest.mark = {.boot_id = text_member(report, "boot_id"),
+  guest.mark = {.boot_id = short_member(report, "boot_id"),
                 .log_sequence = number_member(report, "log_sequence"),
                 .taint = number_member(report, "taint")};
   return guest;

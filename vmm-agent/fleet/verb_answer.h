@@ -34,6 +34,7 @@ struct GuestLook {
   rollout::HealthVerdict::Health health = rollout::HealthVerdict::Health::inconclusive;
   std::string text{};
   bool off = false;   ///< the domain does not run
+  bool held = false;  ///< it is paused, by whomever: nothing can be done in it
   bool read = false;  ///< its memory was read: `patches` is what it has
   std::vector<Patch> patches{};
   bool busy = false;  ///< a transition runs, or an operation of vpatch

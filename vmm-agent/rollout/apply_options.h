@@ -10,8 +10,8 @@
 namespace vpatch::rollout {
 
 /// A plan's map `apply` as words of the command line, one for each value: "--timeout=90s",
-/// "--allow-stacking". What is false gives none. What names a file of the host (--cert, --policy) is
-/// not among them: each host has its own policy.
+/// "--allow-stacking". What is false gives none. What names a file of the host (--cert, --policy)
+/// is not among them: each host has its own policy.
 std::vector<std::string> read_apply_options(YamlReader& reader, const YAML::Node& node);
 
 /// How long an apply may take by those of the words that set times.

@@ -48,10 +48,11 @@ struct DomainRecord {
   DomainState state = DomainState::waiting;
   /// Of unknown: what it was before. Of failed: reverting, when it was the revert that failed.
   DomainState before = DomainState::waiting;
-  bool touched = false;              ///< the livepatch of this rollout is in force in it, or may be
-  bool failure = false;              ///< it has counted against the budget
-  std::uint8_t attempts = 0;         ///< of this apply or revert, cut off ones included
-  std::uint32_t order = 0;           ///< it was the so-manieth to be patched, from 1; 0: it was not
+  bool touched = false;       ///< the livepatch of this rollout is in force in it, or may be, or is
+                              ///< registered for it while it is off
+  bool failure = false;       ///< it has counted against the budget
+  std::uint8_t attempts = 0;  ///< of this apply or revert, cut off ones included
+  std::uint32_t order = 0;    ///< it was the so-manieth to be patched, from 1; 0: it was not
   std::optional<Outcome> outcome{};  ///< of the last apply or revert, or of what was made of it
   std::string text{};                ///< one line: why it is in this state, where that needs words
   Time since{};                      ///< when it came into this state

@@ -15,9 +15,14 @@ using std::chrono::seconds;
 
 /// A look, and what a check takes on top of the plan's timeouts.
 constexpr seconds kAnswerLimit{60};
-/// Between two looks at a guest that cannot be told, and between two checks of one.
+/// Between two looks at a guest that cannot be told: at first short, since what runs there mostly
+/// ends in a moment, then twice as long each time.
+constexpr seconds kShortestLookGap{2};
 constexpr seconds kLookGap{30};
+/// Between two checks of a guest.
 constexpr seconds kCheckGap{30};
+/// The canary is looked at so many times in its soak, but not more often than that.
+constexpr int kSoakChecks = 4;
 /// Of one apply or revert that is cut off each time. A driver that dies of it counts too.
 constexpr std::uint8_t kAttempts = 3;
 
@@ -165,6 +170,7 @@ Engine Engine::restore(const Plan& plan, std::vector<FleetDomain> fleet,
     }
   }
   engine.rebuild_lines();
+  engine.set_soak_alarms();
   return engine;
 }
 
@@ -219,7 +225,7 @@ void Engine::on(const Finished& event) {
 void Engine::apply_finished(DomainId id, const Finished& event) {
   DomainRecord& record = domains_[id].record;
   if (event.found == Finished::Found::off) {
-    record.touched = false;
+    record.touched = plan_.persist;  // `ensure` brings it: a rollback has to end that
     end(id, DomainState::off, event.text);
   } else if (!is_success(event.outcome)) {
     record.touched = may_be_left(event.outcome);
@@ -348,6 +354,7 @@ void Engine::on(const HealthVerdict& event) {
   } else {
     progress_since_ = now_;
     end(event.domain, DomainState::done, event.text);
+    set_soak_alarm(event.domain);
   }
 }
 
@@ -386,7 +393,9 @@ void Engine::lose(DomainId id, std::string text) {
 void Engine::look_later(DomainId id) {
   const Domain& domain = domains_[id];
   if (dispatcher_.is_up(domain.connection)) {
-    domain_alarms_.set(id, std::min(now_ + kLookGap, domain.record.since + domain_limit_));
+    const auto gap =
+        std::clamp<Time::duration>(now_ - domain.record.since, kShortestLookGap, kLookGap);
+    domain_alarms_.set(id, std::min(now_ + gap, domain.record.since + domain_limit_));
   } else {
     line_up(id);
   }
@@ -451,6 +460,7 @@ void Engine::resume() {
   progress_since_ = now_;
   revert_watched();
   rebuild_lines();
+  set_soak_alarms();
 }
 
 void Engine::abort() {
@@ -480,7 +490,9 @@ void Engine::roll_back() {
 void Engine::leave_waiting_alone() {
   for (DomainId id = 0; id < domains_.size(); ++id) {
     if (domains_[id].record.state == DomainState::waiting) {
-      set_state(id, DomainState::left_alone);
+      set_state(id, DomainState::left_alone,
+                rollout_.course == Course::back ? "rolled back before its turn came"
+                                                : "aborted before its turn came");
     }
   }
 }
@@ -520,6 +532,7 @@ void Engine::mark_changed(DomainId id) {
 
 void Engine::set_state(DomainId id, DomainState state, std::string text) {
   Domain& domain = domains_[id];
+  soak_checks_due_ -= std::exchange(domain.soak_check_due, false) ? 1U : 0U;
   tally_.move(domain.wave, domain.record.state, state);
   domain.record.state = state;
   domain.record.since = now_;
@@ -572,8 +585,8 @@ void Engine::start_errand(DomainId id, Errand errand) {
     start_apply(id);
   } else if (errand == Errand::revert) {
     start_revert(id);
-  } else if (domains_[id].record.state == DomainState::inconclusive) {
-    start_watch(id);
+  } else if (domains_[id].record.state != DomainState::unknown) {
+    start_watch(id);  // inconclusive, or in its soak
   } else {
     start(id, ActionKind::look, kAnswerLimit);
   }
@@ -618,6 +631,9 @@ std::optional<Errand> Engine::errand_of(const Domain& domain) const {
     return std::nullopt;
   }
   if (record.state == DomainState::unknown) {
+    return Errand::look;
+  }
+  if (domain.soak_check_due && soaks(domain)) {
     return Errand::look;
   }
   if (rollout_.course == Course::back) {
@@ -707,8 +723,39 @@ void Engine::alarm(DomainId id) {
         line_up(id);
       }
       return;
+    case DomainState::done:
+      if (!soaks(domain)) {
+        return;
+      }
+      soak_checks_due_ += domain.soak_check_due ? 0U : 1U;
+      domain.soak_check_due = true;
+      line_up(id);
+      return;
     default:
       return;
+  }
+}
+
+/// Whether it is one of the canary, which is watched on until its soak is over.
+bool Engine::soaks(const Domain& domain) const {
+  return may_go(Course::forward) && rollout_.wave == 0 && domain.wave == 0 && rollout_.soak_until &&
+         soak_of(0) > seconds{0} && domain.record.state == DomainState::done;
+}
+
+void Engine::set_soak_alarm(DomainId id) {
+  if (soaks(domains_[id]) && now_ < *rollout_.soak_until) {
+    const auto gap = std::max(kCheckGap, soak_of(0) / kSoakChecks);
+    domain_alarms_.set(id, std::min(now_ + gap, *rollout_.soak_until));
+  }
+}
+
+void Engine::set_soak_alarms() {
+  for (std::size_t at = wave_begins_[0]; at < wave_begins_[1]; ++at) {
+    const DomainId id = by_wave_[at];
+    set_soak_alarm(id);
+    if (soaks(domains_[id]) && !domain_alarms_.is_set(id)) {
+      domain_alarms_.set(id, now_);  // the soak has ended while nobody watched
+    }
   }
 }
 
@@ -797,8 +844,10 @@ bool Engine::wave_is_over() {
       pause(Cause::canary_unproven, std::nullopt, "no domain of the canary could be patched");
       return false;
     }
+    set_soak_alarms();
   }
-  return !rollout_.soak_until || now_ >= *rollout_.soak_until;
+  const bool seen = rollout_.wave != 0 || soak_checks_due_ == 0;
+  return !rollout_.soak_until || (now_ >= *rollout_.soak_until && seen);
 }
 
 bool Engine::window_open() {
@@ -869,7 +918,9 @@ std::optional<Time> Engine::next_wake_up() const {
   consider(progress_deadline());
   consider(window_opening_);
   if (may_go(Course::forward)) {
-    consider(rollout_.soak_until);
+    if (tally_.wave(rollout_.wave).all_ended() && soak_checks_due_ == 0) {
+      consider(rollout_.soak_until);
+    }
   }
   return next;
 }

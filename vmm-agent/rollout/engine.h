@@ -187,7 +187,8 @@ struct Summary {
 /// left nothing behind, and three times at most.
 ///
 /// A wave is over when each of its domains is in an end state; the next one begins after its soak,
-/// which counts from then, and only where something was patched. A resume sets the budget anew.
+/// which counts from then, and only where something was patched. The canary is watched again now
+/// and then in its soak, and once more at its end. A resume sets the budget anew.
 ///
 /// The window binds what is begun, not what a rollback takes out: that ends harm.
 class Engine {
@@ -216,6 +217,7 @@ class Engine {
     OperationId operation = 0;  ///< whose answer is awaited; 0: none
     std::optional<Errand> in_line{};
     bool at_work = false;
+    bool soak_check_due = false;  ///< one of the canary, in its soak
     bool cancelled = false;
     bool changed = false;  ///< in this step
   };
@@ -274,6 +276,9 @@ class Engine {
   void watch_progress();
   void advance();
   bool wave_is_over();
+  bool soaks(const Domain& domain) const;
+  void set_soak_alarm(DomainId id);
+  void set_soak_alarms();
   void dispatch();
   Errand last_errand();
   bool window_open();
@@ -301,6 +306,7 @@ class Engine {
   std::uint64_t failures_ = 0;
   std::uint32_t begun_ = 0;
   std::uint32_t reverts_in_line_ = 0;
+  std::uint32_t soak_checks_due_ = 0;
   OperationId operations_ = 0;
   Time now_{};
   Time progress_since_{};

@@ -338,9 +338,8 @@ Result<Plan> PlanReader::read(const Node& root) {
         }},
        {"window", with(&PlanReader::read_window)},
        {"persist", [&](const Node& value) { plan_.persist = reader_.boolean(value); }},
-       {"apply", [&](const Node& value) {
-          plan_.apply_options = read_apply_options(reader_, value);
-        }}});
+       {"apply",
+        [&](const Node& value) { plan_.apply_options = read_apply_options(reader_, value); }}});
   check_times(root);
   if (const auto& error = reader_.error()) {
     return std::unexpected(*error);

@@ -41,6 +41,17 @@ Error error_of(std::string_view method, const Failure& failure) {
           fmt::format("{}: {}", method, failure.text)};
 }
 
+/// Without ssh's options, which hide what matters.
+std::string shown(const std::vector<std::string>& command) {
+  const auto end = std::ranges::find(command, "--");
+  if (end == command.end()) {
+    return fmt::format("{}", fmt::join(command, " "));
+  }
+  std::string text = command.front();
+  std::for_each(end + 1, command.end(), [&text](const std::string& word) { text += " " + word; });
+  return text;
+}
+
 }  // namespace
 
 class Client::Impl : public std::enable_shared_from_this<Impl> {
@@ -360,8 +371,8 @@ void Client::Impl::lose(Error error) {
   }
   std::ranges::replace_if(said_, [](char c) { return c == '\n' || c == '\r'; }, ' ');
   const std::string said = printable(said_, kMaxSaid);
-  error.what = fmt::format("{}: {}{}{}", fmt::join(command_, " "), error.what,
-                           said.empty() ? "" : ": ", said);
+  error.what =
+      fmt::format("{}: {}{}{}", shown(command_), error.what, said.empty() ? "" : ": ", said);
   hang_up(error);
   if (const auto child = std::exchange(child_, nullptr)) {
     child->signal(SIGTERM);  // ssh ends; a server at the other end of it sees the end of its input

@@ -40,7 +40,8 @@ introspect::LivepatchState patching() {
   introspect::LivePatch patch;
   patch.address = kPatch;
   patch.name = "p";
-  patch.objects.push_back({.name = "vmlinux", .patched = true, .callbacks = {}, .functions = {function}});
+  patch.objects.push_back(
+      {.name = "vmlinux", .patched = true, .callbacks = {}, .functions = {function}});
   introspect::LivepatchState state;
   state.patches.push_back(patch);
   state.func_stacks.push_back({kOld, {GuestVirtAddr(1)}});

@@ -66,6 +66,12 @@ class DomainWatchTest : public testing::Test {
     watch_.emplace(context_, pool_, setup_);
     watch_->start();
   }
+  /// Up to so many events.
+  void run_some(int events) {
+    for (int i = 0; i < events; ++i) {
+      context_.run_one_for(1ms);
+    }
+  }
   template <class Condition>
   void run_until(const Condition& condition) {
     const auto end = std::chrono::steady_clock::now() + kPatience;
@@ -202,6 +208,18 @@ TEST_F(DomainWatchTest, LeavesNoProcessBehind) {
   setup_.connections.clear();
   start();
   run_until([&] { return kill(pids().front(), 0) != 0; });
+}
+
+TEST_F(DomainWatchTest, EndsAtAnyMoment) {
+  setup_.interval = 0ms;
+  setup_.look_limit = 5ms;
+  have({"one", hanging()});
+  for (int i = 0; i < 100; ++i) {
+    start();
+    run_some(i);
+    watch_.reset();
+    run_some(i);
+  }
 }
 
 TEST_F(DomainWatchTest, LooksWhereAnotherConnectionIsAway) {

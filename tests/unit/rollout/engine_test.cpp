@@ -164,11 +164,40 @@ TEST(RolloutEngine, BeginsTheCanaryAloneAndTheRestAfterItsSoak) {
   EXPECT_THAT(rollout.done(), ElementsAre("check-health 1"));
   rollout.check(1, Health::pass);
   EXPECT_THAT(rollout.done(), IsEmpty());
-  EXPECT_EQ(rollout.wakes_up_in(), 600s);
-  rollout.wait(599s);
-  EXPECT_THAT(rollout.done(), IsEmpty());
-  rollout.wait(1s);
+  for (int checks = 0; checks < 4; ++checks) {
+    EXPECT_EQ(rollout.wakes_up_in(), 150s) << "the canary is watched in its soak";
+    rollout.wait(149s);
+    EXPECT_THAT(rollout.done(), IsEmpty());
+    rollout.wait(1s);
+    EXPECT_THAT(rollout.done(), ElementsAre("check-health 1"));
+    EXPECT_EQ(rollout.state(1), State::watching);
+    rollout.check(1, Health::pass);
+  }
   EXPECT_THAT(rollout.done(), ElementsAre("apply 0", "apply 2"));
+}
+
+TEST(RolloutEngine, ACanaryThatFallsIllInItsSoakStopsTheRollout) {
+  Rollout rollout(with_canary(600s), {domain(0), domain(1, 0)});
+  rollout.patch(1);
+  rollout.wait(150s);
+  rollout.check(1, Health::fail);
+  EXPECT_EQ(rollout.state(1), State::failed);
+  EXPECT_EQ(rollout.rollout().cause, Cause::canary);
+  EXPECT_TRUE(rollout.rollout().paused);
+  rollout.wait(600s);
+  EXPECT_EQ(rollout.state(0), State::waiting);
+}
+
+TEST(RolloutEngine, ASoakThatWasPausedIsWatchedOnAfterAResume) {
+  Rollout rollout(with_canary(600s), {domain(0), domain(1, 0)});
+  rollout.patch(1);
+  rollout.command(Command::Kind::pause);
+  rollout.wait(1200s);
+  EXPECT_THAT(rollout.done(), IsEmpty());
+  rollout.command(Command::Kind::resume);
+  EXPECT_THAT(rollout.done(), ElementsAre("check-health 1")) << "its last one";
+  rollout.check(1, Health::pass);
+  EXPECT_THAT(rollout.done(), ElementsAre("apply 0"));
 }
 
 TEST(RolloutEngine, BeginsAWaveWhenTheOneBeforeIsOverAndHasSoaked) {
@@ -355,6 +384,15 @@ TEST(RolloutEngine, RecordsADomainThatWentOffWhileItWaited) {
   EXPECT_EQ(rollout.state(0), State::off);
   EXPECT_FALSE(rollout.record(0).failure);
   EXPECT_TRUE(rollout.rollout().finished);
+}
+
+TEST(RolloutEngine, RollbackForgetsWhatWasRegisteredForADomainThatIsOff) {
+  Rollout rollout(plain(), domains(1));
+  rollout.finish(0, Outcome::done, Finished::Found::off);
+  rollout.command(Command::Kind::rollback);
+  EXPECT_EQ(rollout.state(0), State::reverting);
+  rollout.finish(0);
+  EXPECT_EQ(rollout.state(0), State::reverted);
 }
 
 TEST(RolloutEngine, NeverTakesOutWhatWasInForceBefore) {
@@ -651,6 +689,17 @@ TEST(RolloutEngine, ALostConnectionSpendsNoMoreThanTheBudget) {
   EXPECT_TRUE(rollout.rollout().paused);
 }
 
+TEST(RolloutEngine, LooksAgainSoonAndThenLessOften) {
+  Rollout rollout(plain(), domains(1));
+  rollout.restart();
+  for (const std::chrono::seconds gap : {2s, 2s, 4s, 8s, 16s, 30s, 30s}) {
+    rollout.look(0, Guest::pending);
+    EXPECT_EQ(rollout.wakes_up_in(), gap);
+    rollout.wait(gap);
+    EXPECT_THAT(rollout.done(), ElementsAre("look 0"));
+  }
+}
+
 struct LookRow {
   State before;
   Guest guest;
@@ -776,9 +825,11 @@ TEST(RolloutEngine, ARestoredRolloutGoesOnWhereItWas) {
   Rollout rollout(plan, {domain(0, 0), domain(0), domain(0), domain(0, 2)});
   rollout.patch(0);
   rollout.wait(300s);
+  rollout.check(0, Health::pass);
   rollout.restart();
-  EXPECT_EQ(rollout.wakes_up_in(), 300s) << "the soak";
+  EXPECT_EQ(rollout.wakes_up_in(), 150s) << "the soak";
   rollout.wait(300s);
+  rollout.check(0, Health::pass);
   rollout.finish(1, Outcome::refused);
   rollout.command(Command::Kind::pause);
   const Summary before = rollout.summary();

@@ -225,6 +225,12 @@ TEST_F(ClientTest, TellsWhyTheCommandFails) {
   EXPECT_THAT(connected, testing::IsEmpty());
 }
 
+TEST_F(ClientTest, NamesTheHostWithoutTheOptionsOfSsh) {
+  make({"sh", "-c", "exit 255", "-oBatchMode=yes", "--", "host1", "vpatch", "serve"});
+  client->connect();
+  EXPECT_EQ(await_loss().what, "sh host1 vpatch serve: it has ended");
+}
+
 TEST_F(ClientTest, TellsThatTheCommandDoesNotStart) {
   make({"/nonexistent/ssh", "host"});
   client->connect();
