@@ -73,14 +73,14 @@ void read_log_since(GuestView& view, const HealthSince& since, std::string_view 
   }
 }
 
-/// One look at guest memory. `boot_id`, of the boot that has `boot_stamp`, is brought up to date
-/// where memory shows it.
+/// One look at guest memory. `boot_id`, of the boot that `before` saw (null: none was seen), is
+/// brought up to date where memory shows it.
 Result<MemorySigns> look(GuestView& view, const HealthSince& since, const qmp::CallOptions& calls,
-                         std::optional<std::uint64_t> boot_stamp, std::string& boot_id) {
+                         const MemorySigns* before, std::string& boot_id) {
   if (auto fresh = view.refresh(calls); !fresh) {
     return std::unexpected(fresh.error());
   }
-  if (boot_stamp && *boot_stamp != view.kernel().facts().boot_stamp) {
+  if (before != nullptr && before->boot_stamp != view.kernel().facts().boot_stamp) {
     boot_id.clear();
   }
   auto state = read_memory_state(view);
@@ -178,8 +178,7 @@ class HealthLook {
   }
 
   Result<MemorySigns> look_once() {
-    const auto stamp = memory() != nullptr ? std::optional(memory()->boot_stamp) : std::nullopt;
-    return look(*view_, options_.since, calls_, stamp, signs_.boot_id);
+    return look(*view_, options_.since, calls_, memory(), signs_.boot_id);
   }
 
   void look_from_inside() {
