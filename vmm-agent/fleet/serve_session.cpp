@@ -177,6 +177,13 @@ ServeSession::Task<> ServeSession::do_look(Work& work, OperationId operation) {
     looked.guest =
         has_in_force(guest, file_of(work.domain)) ? Looked::Guest::in_force : Looked::Guest::absent;
   }
+  if (looked.guest == Looked::Guest::in_force && plan_.persist) {
+    // What loaded it may have been killed before it had registered it.
+    const VerbAnswer answer = co_await register_file(work, file_of(work.domain).sha256);
+    if (!answer.done()) {
+      events_.progress(work.domain, "warning", answer.text);
+    }
+  }
   events_.answer(looked);
 }
 

@@ -317,6 +317,14 @@ TEST_F(ServeSessionTest, LostInTheMiddleThereIsNoAnswer) {
   EXPECT_THAT(answers_, IsEmpty());
 }
 
+TEST_F(ServeSessionTest, WhatIsInForceAfterACutIsRegistered) {
+  script("health", guest_with({"ours"}));
+  connect();
+  session_->look(0, 1);
+  EXPECT_EQ(answer<Looked>().guest, Looked::Guest::in_force);
+  EXPECT_THAT(works(), ElementsAre("health", "register"));
+}
+
 TEST_F(ServeSessionTest, LookTellsWhatIsInForce) {
   connect();
   const auto look = [&](const std::string& health) {
