@@ -4,13 +4,12 @@
 #include <limits>
 #include <optional>
 #include <set>
-#include <sstream>
 #include <utility>
 
-#include <date/date.h>
 #include <fmt/format.h>
 #include <prometheus/text_serializer.h>
 
+#include "vmm-agent/fleet/measured_times.h"
 #include "vmm-agent/serve/protocol.h"
 
 namespace vpatch::exporter {
@@ -25,14 +24,6 @@ using Labels = std::vector<ClientMetric::Label>;
 
 double unix_seconds(system_clock::time_point time) {
   return std::chrono::duration<double>(time.time_since_epoch()).count();
-}
-
-/// A moment as the journal writes it.
-std::optional<system_clock::time_point> time_of(const std::string& text) {
-  std::istringstream stream(text);
-  date::sys_time<std::chrono::microseconds> time;
-  stream >> date::parse("%FT%TZ", time);
-  return stream.fail() ? std::nullopt : std::optional<system_clock::time_point>(time);
 }
 
 /// One metric, as it is filled.
@@ -181,7 +172,7 @@ bool is_shown(const fleet::RolloutLine& rollout, system_clock::time_point now) {
   if (!rollout.record.finished) {
     return true;
   }
-  const auto ended = time_of(rollout.ended_at);
+  const auto ended = fleet::parse_utc(rollout.ended_at);
   return ended && now - *ended < kRolloutKept;
 }
 
@@ -206,7 +197,7 @@ void add_rollouts(std::vector<MetricFamily>& metrics, const PageFacts& facts) {
     wave.add(labels, rollout.record.wave);
     paused.add(labels, rollout.record.paused ? 1 : 0);
     finished.add(labels, rollout.record.finished ? 1 : 0);
-    if (const auto time = time_of(rollout.started_at)) {
+    if (const auto time = fleet::parse_utc(rollout.started_at)) {
       started.add(labels, unix_seconds(*time));
     }
   }
