@@ -106,7 +106,8 @@ Driver::Driver(DriverSetup setup, DriverObserver observer)
       random_(setup_.seed) {
   for (const std::string& name : connections_of(rollout_)) {
     const auto id = static_cast<ConnectionId>(connections_.size());
-    connections_.push_back({.session = setup_.open_session(name, rollout_, events_of(id)),
+    connections_.push_back({.name = name,
+                            .session = setup_.open_session(name, rollout_, events_of(id)),
                             .again = std::make_unique<boost::asio::steady_timer>(setup_.context)});
   }
   for (DomainId id = 0; id < connection_of_.size(); ++id) {
@@ -189,7 +190,7 @@ void Driver::connection_up(ConnectionId id) {
   connection.up = true;
   connection.up_since = std::chrono::steady_clock::now();
   if (std::exchange(connection.told_lost, false)) {
-    note({.at = utc_text(), .kind = "connection-up", .text = connections_of(rollout_)[id]});
+    note({.at = utc_text(), .kind = "connection-up", .text = connection.name});
   }
   if (ending_) {
     return;
@@ -239,7 +240,7 @@ void Driver::connection_lost(ConnectionId id, const std::string& why) {
   if (!std::exchange(connection.told_lost, true)) {
     note({.at = utc_text(),
           .kind = "connection-lost",
-          .text = fmt::format("{}: {}", connections_of(rollout_)[id], why)});
+          .text = fmt::format("{}: {}", connection.name, why)});
   }
   if (was_up) {
     handle(rollout::ConnectionLost{id, why});

@@ -80,6 +80,7 @@ class Driver {
 
  private:
   struct Connection {
+    std::string name;
     std::unique_ptr<DomainSession> session;
     bool up = false;
     bool told_lost = false;

@@ -120,6 +120,10 @@ std::string short_time(Microseconds time) {
   return fmt::format("{:.{}f} s", ms / 1000, ms < 9995 ? 2 : 1);
 }
 
+json::value or_null(const std::optional<Microseconds>& time) {
+  return time ? json::value(time->count()) : json::value(nullptr);
+}
+
 std::string elapsed_text(seconds time) {
   const auto whole = std::max<std::int64_t>(time.count(), 0);
   if (whole < 60) {

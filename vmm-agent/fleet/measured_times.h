@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <boost/json/object.hpp>
+#include <boost/json/value.hpp>
 
 #include "vmm-agent/fleet/rollout_store.h"
 
@@ -41,6 +42,9 @@ std::optional<Moment> parse_utc(std::string_view text);
 std::string iso_text(Moment moment);
 std::string date_and_time(Moment moment);
 std::string time_of_day(Moment moment);
+
+/// Its number, or null.
+boost::json::value or_null(const std::optional<Microseconds>& time);
 
 /// "0 ms", "0.42 ms", "12.3 ms", "1.24 s": three digits that count.
 std::string short_time(Microseconds time);

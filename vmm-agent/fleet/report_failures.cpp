@@ -6,6 +6,7 @@
 
 #include "vmm-agent/fleet/page_text.h"
 #include "vmm-agent/fleet/report_parts.h"
+#include "vmm-agent/fleet/verb_answer.h"
 
 namespace vpatch::fleet {
 namespace {
@@ -20,14 +21,12 @@ constexpr std::size_t kLogLines = 200;
 
 /// The text of a member, as content; empty when it is none.
 std::string text_in(const json::object& object, std::string_view key) {
-  const json::value* value = object.if_contains(key);
-  return value != nullptr && value->is_string() ? page_text(value->get_string()) : std::string();
+  return page_text(text_member(object, key));
 }
 
 const json::array* list_in(const json::object& object, std::string_view key) {
-  const json::value* value = object.if_contains(key);
-  return value == nullptr || !value->is_array() || value->get_array().empty() ? nullptr
-                                                                              : &value->get_array();
+  const json::array& list = array_member(object, key);
+  return list.empty() ? nullptr : &list;
 }
 
 void append_more(std::string& page, std::size_t all, std::size_t shown) {

@@ -19,10 +19,6 @@ const RolloutDomain* domain_of(const StoredRollout& rollout, const RolloutEvent&
              : nullptr;
 }
 
-json::value or_null(const std::optional<Microseconds>& time) {
-  return time ? json::value(time->count()) : json::value(nullptr);
-}
-
 /// The times belong to the news that an apply has ended.
 bool has_ended(const RolloutEvent& event) {
   const auto state = rollout::parse_domain_state(event.kind);

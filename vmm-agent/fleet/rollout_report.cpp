@@ -15,16 +15,13 @@ namespace vpatch::fleet {
 namespace {
 
 namespace json = boost::json;
+using fleet::or_null;
 using rollout::DomainState;
 
 constexpr int kSchema = 1;
 
 json::value or_null(const std::string& text) {
   return text.empty() ? json::value(nullptr) : json::value(shown_text(text));
-}
-
-json::value or_null(const std::optional<Microseconds>& time) {
-  return time ? json::value(time->count()) : json::value(nullptr);
 }
 
 json::value or_null(rollout::Time time) {
