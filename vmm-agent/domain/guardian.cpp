@@ -14,13 +14,13 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
-#include <spawn.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "vmm-agent/domain/guardian_process.h"
+#include "vmm-agent/spawn_plan.h"
 
 namespace vpatch {
 namespace {
@@ -60,49 +60,16 @@ UniqueFd duplicate_high(const UniqueFd& fd) {
   return UniqueFd(fcntl(fd.get(), F_DUPFD_CLOEXEC, kGuardianParent + 1));
 }
 
-/// posix_spawn()'s two objects.
-struct SpawnPlan {
-  SpawnPlan(const UniqueFd& socket, const UniqueFd& parent) {
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, socket.get(), kGuardianSocket);
-    posix_spawn_file_actions_adddup2(&actions, parent.get(), kGuardianParent);
-    for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
-      posix_spawn_file_actions_addopen(&actions, stream, "/dev/null", O_RDWR, 0);
-    }
-    // Above all not the monitor's socket, which would stay open when the parent ends.
-    posix_spawn_file_actions_addclosefrom_np(&actions, kGuardianParent + 1);
-    posix_spawnattr_init(&attributes);
-    sigset_t none;
-    sigemptyset(&none);
-    posix_spawnattr_setsigmask(&attributes, &none);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK);
-  }
-  SpawnPlan(const SpawnPlan&) = delete;
-  SpawnPlan& operator=(const SpawnPlan&) = delete;
-  ~SpawnPlan() {
-    posix_spawn_file_actions_destroy(&actions);
-    posix_spawnattr_destroy(&attributes);
-  }
-
-  posix_spawn_file_actions_t actions{};
-  posix_spawnattr_t attributes{};
-};
-
-int spawn(const std::string& program, std::vector<std::string> words, const SpawnPlan& plan,
-          pid_t& pid) {
-  std::vector<char*> argv;
-  std::ranges::transform(words, std::back_inserter(argv), [](std::string& w) { return w.data(); });
-  argv.push_back(nullptr);
-  std::vector<char*> environment;
+std::vector<char*> environment() {
+  std::vector<char*> kept;
   for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
     const std::string_view text(*entry);
     if (std::ranges::any_of(kEnvironment, [&](auto name) { return text.starts_with(name); })) {
-      environment.push_back(*entry);
+      kept.push_back(*entry);
     }
   }
-  environment.push_back(nullptr);
-  return posix_spawn(&pid, program.c_str(), &plan.actions, &plan.attributes, argv.data(),
-                     environment.data());
+  kept.push_back(nullptr);
+  return kept;
 }
 
 }  // namespace
@@ -120,21 +87,28 @@ Result<Guardian> Guardian::start(const Target& target, std::chrono::milliseconds
   if (!theirs || !parent) {
     return cannot_start(errno);
   }
-  pid_t pid = -1;
-  const int failure = spawn(program,
-                            {"vpatch", kGuardianVerb, std::to_string(limit.count()), target.uri,
-                             target.domain, target.qmp},
-                            SpawnPlan(theirs, parent), pid);
-  if (failure != 0) {
-    return cannot_start(failure);
+  SpawnPlan plan;
+  plan.give(theirs.get(), kGuardianSocket);
+  plan.give(parent.get(), kGuardianParent);
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    plan.give_null(stream, O_RDWR);
   }
-  theirs.reset();      // so that the guardian's end is seen
-  std::thread([pid] {  // so that it never stays a zombie, and nobody waits for its end
+  // Above all not the monitor's socket, which would stay open when the parent ends.
+  plan.close_from(kGuardianParent + 1);
+  const auto pid = plan.start(program,
+                              {"vpatch", kGuardianVerb, std::to_string(limit.count()), target.uri,
+                               target.domain, target.qmp},
+                              environment().data());
+  if (!pid) {
+    return cannot_start(pid.error());
+  }
+  theirs.reset();             // so that the guardian's end is seen
+  std::thread([pid = *pid] {  // so that it never stays a zombie, and nobody waits for its end
     while (waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
     }
   })
       .detach();
-  Guardian guardian(std::move(ours), pid, limit, target.is_libvirt());
+  Guardian guardian(std::move(ours), *pid, limit, target.is_libvirt());
   if (!guardian.exchange('R', 'r', options)) {
     return not_ready(options);
   }
