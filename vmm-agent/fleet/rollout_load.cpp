@@ -10,10 +10,8 @@
 
 #include "vmm-agent/fleet/rollout_rows.h"
 #include "vmm-agent/fleet/rollout_store.h"
-#include "vmm-agent/journal/chain.h"
 #include "vmm-agent/journal/journal_file.h"
 #include "vmm-agent/journal/kept_file.h"
-#include "vmm-agent/patch/file_reader.h"
 
 namespace vpatch::fleet {
 namespace {
@@ -252,23 +250,8 @@ Result<std::vector<Overlap>> RolloutStore::overlaps(std::span<const std::string>
 }
 
 Result<std::vector<std::byte>> RolloutStore::read_file(const std::string& sha256) {
-  return attempt_on(path_, "read a livepatch", [&]() -> Result<std::vector<std::byte>> {
-    constexpr std::size_t kDigits = 64;
-    if (sha256.size() != kDigits ||
-        sha256.find_first_not_of("0123456789abcdef") != std::string::npos) {
-      return fail(Outcome::refused, "that is no SHA-256");
-    }
-    const auto path = kept_file(path_, sha256);
-    auto bytes = read_regular_file(path, kLongestFile);
-    if (!bytes) {
-      return std::unexpected(std::move(bytes.error()).in_context(path.string()));
-    }
-    if (hash_of({reinterpret_cast<const char*>(bytes->data()), bytes->size()}) !=  // NOLINT
-        sha256) {
-      return fail(Outcome::refused, fmt::format("{} was changed", path.string()));
-    }
-    return bytes;
-  });
+  return attempt_on(path_, "read a livepatch",
+                    [&] { return read_kept_file(path_, sha256, kLongestFile); });
 }
 
 Result<std::vector<RolloutLine>> RolloutStore::list() {

@@ -7,7 +7,6 @@
 #include <fmt/format.h>
 
 #include "vmm-agent/fleet/rollout_rows.h"
-#include "vmm-agent/journal/chain.h"
 #include "vmm-agent/journal/journal.h"
 #include "vmm-agent/journal/journal_file.h"
 #include "vmm-agent/journal/kept_file.h"
@@ -312,8 +311,7 @@ Result<RolloutId> RolloutStore::create(const NewRollout& rollout) {
 
 Result<void> RolloutStore::keep_file(const std::string& sha256, std::span<const std::byte> bytes) {
   return attempt_on(path_, "keep a livepatch", [&]() -> Result<void> {
-    const std::string found =
-        hash_of({reinterpret_cast<const char*>(bytes.data()), bytes.size()});  // NOLINT
+    const std::string found = sha256_of(bytes);
     if (found != sha256) {  // the name of a file is made of it
       return fail(Outcome::refused, "its SHA-256 is " + found);
     }

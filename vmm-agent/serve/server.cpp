@@ -21,8 +21,8 @@
 #include "qmp/base64.h"
 #include "qmp/message.h"
 #include "vmm-agent/journal/journal.h"
+#include "vmm-agent/journal/kept_file.h"
 #include "vmm-agent/serve/child_process.h"
-#include "vmm-agent/serve/kept_file.h"
 #include "vmm-agent/serve/protocol.h"
 #include "vmm-agent/serve/session_files.h"
 #include "vmm-agent/serve/stream.h"
@@ -41,6 +41,8 @@ constexpr std::size_t kMaxErrorLine = 1000;
 constexpr std::size_t kDropNotifications = std::size_t{1} << 20;
 /// A client that lets so many answers wait is taken for lost.
 constexpr std::size_t kMaxUnread = std::size_t{128} << 20;
+/// The largest file that is given: it fits in a line, in base64.
+constexpr std::size_t kMaxFile = std::size_t{32} << 20;
 /// No file is given while so much waits: a client that asks for several is not lost by that.
 constexpr std::size_t kGiveNoFile = std::size_t{16} << 20;
 /// Notifications of one request: a child that says more is not worth the line.
@@ -211,12 +213,11 @@ class Server {
     if (writer_->pending() > kGiveNoFile) {
       return Failure{ErrorCode::busy, "answers wait to be read: files are given one by one"};
     }
-    const auto bytes = read_kept_file(Journal::path(), *sha256);
+    const auto bytes = read_kept_file(Journal::path(), *sha256, kMaxFile);
     if (!bytes) {
       return Failure{ErrorCode::invalid_params, bytes.error().what};
     }
-    answer(request.id, {{"data", qmp::base64_encode(std::as_bytes(std::span(*bytes)))},
-                        {"size", bytes->size()}});
+    answer(request.id, {{"data", qmp::base64_encode(*bytes)}, {"size", bytes->size()}});
     return {};
   }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "vmm-agent/serve/kept_file.h"
+#include "vmm-agent/journal/kept_file.h"
 
 #include <filesystem>
 #include <fstream>
@@ -9,13 +9,14 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-namespace vpatch::serve {
+namespace vpatch {
 namespace {
 
 namespace fs = std::filesystem;
 using testing::HasSubstr;
 
 constexpr const char* kAbc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+constexpr std::size_t kLimit = 1000;
 
 class KeptFile : public testing::Test {
  protected:
@@ -26,7 +27,7 @@ class KeptFile : public testing::Test {
     return folder_ / "patches" / (sha256 + ".ko");
   }
   std::string refusal(const std::string& sha256 = kAbc) const {
-    const auto bytes = read_kept_file(folder_ / "journal.db", sha256);
+    const auto bytes = read_kept_file(folder_ / "journal.db", sha256, kLimit);
     return bytes ? "" : bytes.error().what;
   }
 
@@ -35,7 +36,8 @@ class KeptFile : public testing::Test {
 
 TEST_F(KeptFile, IsTheJournalsCopy) {
   std::ofstream(copy()) << "abc";
-  EXPECT_EQ(read_kept_file(folder_ / "journal.db", kAbc).value(), "abc");
+  EXPECT_EQ(read_kept_file(folder_ / "journal.db", kAbc, 3).value(),
+            (std::vector{std::byte{'a'}, std::byte{'b'}, std::byte{'c'}}));
 }
 
 TEST_F(KeptFile, IsNamedByASha256Alone) {
@@ -58,7 +60,7 @@ TEST_F(KeptFile, ThatIsAnotherIsRefused) {
 
 TEST_F(KeptFile, ThatIsTooLargeIsRefused) {
   std::ofstream(copy()) << "abc";
-  fs::resize_file(copy(), kMaxKeptFile + 1);
+  fs::resize_file(copy(), kLimit + 1);
   EXPECT_THAT(refusal(), HasSubstr("at most"));
 }
 
@@ -72,4 +74,4 @@ TEST_F(KeptFile, ThatIsALinkOrNoFileIsRefused) {
 }
 
 }  // namespace
-}  // namespace vpatch::serve
+}  // namespace vpatch
