@@ -25,6 +25,7 @@
 #include "vmm-agent/fleet/rollout_view.h"
 #include "vmm-agent/fleet/stored_summary.h"
 #include "vmm-agent/journal/journal.h"
+#include "vmm-agent/journal/now_utc.h"
 #include "vmm-agent/journal/real_user.h"
 
 namespace vpatch {
@@ -239,7 +240,7 @@ class Rollouts {
                    std::string text) {
     static_cast<void>(store.add_event(
         rollout.id,
-        {.at = fleet::utc_text(), .domain = {}, .kind = std::move(kind), .text = std::move(text)}));
+        {.at = now_utc(), .domain = {}, .kind = std::move(kind), .text = std::move(text)}));
   }
 
   /// With `on_overlap: queue`.

@@ -8,6 +8,8 @@
 
 #include <fmt/format.h>
 
+#include "vmm-agent/journal/now_utc.h"
+
 namespace vpatch::fleet {
 namespace {
 
@@ -171,7 +173,7 @@ SessionEvents Driver::events_of(ConnectionId id) {
               doing_[domain] = text;
             }
             if (kind == "warning" && ++warnings_[domain] <= kMostWarnings) {
-              note({.at = utc_text(), .domain = domain, .kind = "warning", .text = text});
+              note({.at = now_utc(), .domain = domain, .kind = "warning", .text = text});
             }
             if (observer_.progress) {
               observer_.progress(domain, kind, text);
@@ -190,7 +192,7 @@ void Driver::connection_up(ConnectionId id) {
   connection.up = true;
   connection.up_since = std::chrono::steady_clock::now();
   if (std::exchange(connection.told_lost, false)) {
-    note({.at = utc_text(), .kind = "connection-up", .text = connection.name});
+    note({.at = now_utc(), .kind = "connection-up", .text = connection.name});
   }
   if (ending_) {
     return;
@@ -213,7 +215,7 @@ void Driver::leave_to_ensure(ConnectionId id) {
 
 void Driver::warn_of_unregistered() {
   for (const DomainId domain : unregistered_) {
-    note({.at = utc_text(),
+    note({.at = now_utc(),
           .domain = domain,
           .kind = "warning",
           .text =
@@ -238,7 +240,7 @@ void Driver::connection_lost(ConnectionId id, const std::string& why) {
     return;
   }
   if (!std::exchange(connection.told_lost, true)) {
-    note({.at = utc_text(),
+    note({.at = now_utc(),
           .kind = "connection-lost",
           .text = fmt::format("{}: {}", connection.name, why)});
   }
@@ -316,7 +318,7 @@ bool Driver::journal(const rollout::Step& step) {
   if (step.domains.empty() && !step.rollout) {
     return true;
   }
-  const std::string at = utc_text();
+  const std::string at = now_utc();
   std::vector<RolloutEvent> events;
   for (const rollout::DomainChange& change : step.domains) {
     const rollout::DomainRecord& before = rollout_.begin.domains[change.domain].record;

@@ -259,10 +259,6 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, '', 0, 0))sql");
 
 }  // namespace
 
-std::string utc_text() {
-  return now_utc();
-}
-
 RolloutStore::RolloutStore(std::unique_ptr<SQLite::Database> database, fs::path path)
     : database_(std::move(database)), path_(std::move(path)) {}
 RolloutStore::RolloutStore(RolloutStore&& other) noexcept = default;

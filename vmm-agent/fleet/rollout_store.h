@@ -171,9 +171,6 @@ class RolloutStore {
   std::filesystem::path path_;
 };
 
-/// "2026-11-21T09:41:23.000017Z"
-std::string utc_text();
-
 /// Bytes of JSON.
 inline constexpr std::size_t kLongestReport = std::size_t{64} << 10;
 

@@ -13,13 +13,11 @@
 #include <fmt/format.h>
 
 #include "vmm-agent/error.h"
+#include "vmm-agent/journal/now_utc.h"
 #include "vmm-agent/journal/real_user.h"
 #include "vmm-agent/journal/sqlite_error.h"
 
 namespace vpatch {
-
-/// "2026-11-21T09:41:23.000017Z"
-std::string now_utc();
 
 /// The outcome of such a word (to_string()); internal for one that is not known.
 Outcome outcome_of(std::string_view word);

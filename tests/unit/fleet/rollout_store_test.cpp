@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/unit/fleet/store_support.h"
+#include "vmm-agent/journal/now_utc.h"
 
 namespace vpatch::fleet {
 namespace {
@@ -28,7 +29,7 @@ std::vector<std::string> kinds(RolloutStore& store, RolloutId rollout, std::size
 }
 
 RolloutEvent event_of(const std::string& kind) {
-  return {.at = utc_text(), .domain = {}, .kind = kind, .text = "why"};
+  return {.at = now_utc(), .domain = {}, .kind = kind, .text = "why"};
 }
 
 std::vector<std::string> identities(const NewRollout& rollout) {
