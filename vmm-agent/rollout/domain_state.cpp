@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm-agent/rollout/domain_state.h"
 
-#include <algorithm>
 #include <array>
+
+#include "vmm-agent/rollout/words.h"
 
 namespace vpatch::rollout {
 namespace {
@@ -18,11 +19,7 @@ std::string_view to_string(DomainState state) {
 }
 
 std::optional<DomainState> parse_domain_state(std::string_view word) {
-  const auto* found = std::ranges::find(kWords, word);
-  if (found == kWords.end()) {
-    return std::nullopt;
-  }
-  return static_cast<DomainState>(found - kWords.begin());
+  return parse_word<DomainState>(kWords, word);
 }
 
 bool is_end(DomainState state) {
@@ -44,6 +41,10 @@ bool is_end(DomainState state) {
       break;
   }
   return false;
+}
+
+bool revert_failed(const DomainRecord& record) {
+  return record.state == DomainState::failed && record.before == DomainState::reverting;
 }
 
 }  // namespace vpatch::rollout

@@ -60,4 +60,6 @@ struct DomainRecord {
   friend bool operator==(const DomainRecord&, const DomainRecord&) = default;
 };
 
+bool revert_failed(const DomainRecord& record);
+
 }  // namespace vpatch::rollout

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+// How it begins, what it makes of the answers, and its steps. The rest is in engine_commands.cpp,
+// engine_lines.cpp and engine_time.cpp.
 #include "vmm-agent/rollout/engine.h"
 
 #include <algorithm>
-#include <array>
-#include <limits>
 #include <utility>
 
 #include <fmt/format.h>
@@ -19,10 +19,6 @@ constexpr seconds kAnswerLimit{60};
 /// ends in a moment, then twice as long each time.
 constexpr seconds kShortestLookGap{2};
 constexpr seconds kLookGap{30};
-/// Between two checks of a guest.
-constexpr seconds kCheckGap{30};
-/// The canary is looked at so many times in its soak, but not more often than that.
-constexpr int kSoakChecks = 4;
 /// Of one apply or revert that is cut off each time. A driver that dies of it counts too.
 constexpr std::uint8_t kAttempts = 3;
 
@@ -78,54 +74,7 @@ bool is_success(Outcome outcome) {
   return outcome == Outcome::done || outcome == Outcome::unrecorded;
 }
 
-bool revert_failed(const DomainRecord& record) {
-  return record.state == DomainState::failed && record.before == DomainState::reverting;
-}
-
-constexpr std::array<std::string_view, 4> kCommandWords = {"pause", "resume", "abort", "rollback"};
-constexpr std::array<std::string_view, 3> kCourseWords = {"forward", "aborted", "back"};
-constexpr std::array<std::string_view, 7> kCauseWords = {
-    "none", "command", "budget", "canary", "canary-unproven", "inconclusive", "no-progress"};
-
-template <class Enum, std::size_t kCount>
-std::optional<Enum> parse(const std::array<std::string_view, kCount>& words,
-                          std::string_view word) {
-  const auto found = std::ranges::find(words, word);
-  return found == words.end() ? std::nullopt
-                              : std::optional(static_cast<Enum>(found - words.begin()));
-}
-
 }  // namespace
-
-std::string_view to_string(ActionKind kind) {
-  constexpr std::array<std::string_view, 5> kWords = {"look", "apply", "check-health", "revert",
-                                                      "cancel"};
-  return kWords.at(static_cast<std::size_t>(kind));
-}
-
-std::string_view to_string(Command::Kind kind) {
-  return kCommandWords.at(static_cast<std::size_t>(kind));
-}
-
-std::optional<Command::Kind> parse_command_kind(std::string_view word) {
-  return parse<Command::Kind>(kCommandWords, word);
-}
-
-std::string_view to_string(Course course) {
-  return kCourseWords.at(static_cast<std::size_t>(course));
-}
-
-std::optional<Course> parse_course(std::string_view word) {
-  return parse<Course>(kCourseWords, word);
-}
-
-std::string_view to_string(Cause cause) {
-  return kCauseWords.at(static_cast<std::size_t>(cause));
-}
-
-std::optional<Cause> parse_cause(std::string_view word) {
-  return parse<Cause>(kCauseWords, word);
-}
 
 Engine::Engine(const Plan& plan, std::vector<FleetDomain> fleet, Time now)
     : plan_(plan),
@@ -401,126 +350,6 @@ void Engine::look_later(DomainId id) {
   }
 }
 
-// Commands, and what failures do.
-
-void Engine::on(const Command& event) {
-  switch (event.kind) {
-    case Command::Kind::pause:
-      if (!rollout_.paused && !rollout_.finished) {
-        pause(Cause::command, std::nullopt, event.text);
-      }
-      return;
-    case Command::Kind::resume:
-      resume();
-      return;
-    case Command::Kind::abort:
-      if (rollout_.finished || rollout_.course == Course::aborted) {
-        return;
-      }
-      break;
-    case Command::Kind::rollback:
-      break;
-  }
-  RolloutRecord& rollout = change_rollout();
-  rollout.cause = Cause::command;
-  rollout.domain.reset();
-  rollout.text = event.text;
-  if (event.kind == Command::Kind::abort) {
-    abort();
-  } else {
-    roll_back();
-  }
-}
-
-RolloutRecord& Engine::change_rollout() {
-  rollout_changed_ = true;
-  return rollout_;
-}
-
-void Engine::pause(Cause cause, std::optional<DomainId> id, const std::string& text) {
-  RolloutRecord& rollout = change_rollout();
-  rollout.paused = true;
-  rollout.cause = cause;
-  rollout.domain = id;
-  rollout.text = text;
-}
-
-void Engine::resume() {
-  if (!rollout_.paused) {
-    return;
-  }
-  RolloutRecord& rollout = change_rollout();
-  rollout.paused = false;
-  if (rollout.course == Course::forward) {
-    rollout.cause = Cause::none;
-    rollout.domain.reset();
-    rollout.text.clear();
-    rollout.accepted = static_cast<std::uint32_t>(failures_);
-  }
-  progress_since_ = now_;
-  revert_watched();
-  rebuild_lines();
-  set_soak_alarms();
-}
-
-void Engine::abort() {
-  RolloutRecord& rollout = change_rollout();
-  rollout.course = Course::aborted;
-  rollout.paused = false;
-  leave_waiting_alone();
-  rebuild_lines();
-}
-
-void Engine::roll_back() {
-  RolloutRecord& rollout = change_rollout();
-  rollout.course = Course::back;
-  rollout.paused = false;
-  rollout.finished = false;
-  leave_waiting_alone();
-  for (DomainId id = 0; id < domains_.size(); ++id) {
-    if (revert_failed(domains_[id].record)) {
-      domains_[id].record.before = DomainState::failed;  // it is tried again
-      mark_changed(id);
-    }
-  }
-  revert_watched();
-  rebuild_lines();
-}
-
-void Engine::leave_waiting_alone() {
-  for (DomainId id = 0; id < domains_.size(); ++id) {
-    if (domains_[id].record.state == DomainState::waiting) {
-      set_state(id, DomainState::left_alone,
-                rollout_.course == Course::back ? "rolled back before its turn came"
-                                                : "aborted before its turn came");
-    }
-  }
-}
-
-/// What a rollback takes back anyway is not watched to its end.
-void Engine::revert_watched() {
-  if (rollout_.course != Course::back) {
-    return;
-  }
-  for (DomainId id = 0; id < domains_.size(); ++id) {
-    if (domains_[id].record.state == DomainState::watching) {
-      start_revert(id);
-    }
-  }
-}
-
-void Engine::trigger(Cause cause, std::optional<DomainId> id, const std::string& text) {
-  if (rollout_.course != Course::forward) {
-    return;
-  }
-  pause(cause, id, text);
-  if (plan_.on_failure == OnFailure::abort) {
-    abort();
-  } else if (plan_.on_failure == OnFailure::rollback) {
-    roll_back();
-  }
-}
-
 // What is done to a domain.
 
 void Engine::mark_changed(DomainId id) {
@@ -623,263 +452,10 @@ void Engine::fail(DomainId id, Outcome outcome, const std::string& text) {
   }
 }
 
-// Lines.
-
-std::optional<Errand> Engine::errand_of(const Domain& domain) const {
-  const DomainRecord& record = domain.record;
-  if (domain.at_work) {
-    return std::nullopt;
-  }
-  if (record.state == DomainState::unknown) {
-    return Errand::look;
-  }
-  if (domain.soak_check_due && soaks(domain)) {
-    return Errand::look;
-  }
-  if (rollout_.course == Course::back) {
-    return record.touched && !revert_failed(record) ? std::optional(Errand::revert) : std::nullopt;
-  }
-  if (rollout_.course == Course::forward && record.state == DomainState::inconclusive &&
-      !rollout_.paused) {
-    return Errand::look;
-  }
-  if (rollout_.course == Course::forward && record.state == DomainState::waiting &&
-      domain.wave == rollout_.wave) {
-    return Errand::begin;
-  }
-  return std::nullopt;
-}
-
-void Engine::line_up(DomainId id) {
-  Domain& domain = domains_[id];
-  const auto errand = errand_of(domain);
-  if (!errand || domain.in_line) {
-    return;
-  }
-  domain.in_line = errand;
-  std::uint32_t rank = id;
-  if (*errand == Errand::revert) {
-    ++reverts_in_line_;
-    rank = std::numeric_limits<std::uint32_t>::max() - domain.record.order;  // newest first
-  }
-  dispatcher_.push(domain.connection, *errand, rank, id);
-  if (!dispatcher_.is_up(domain.connection) && !connection_alarms_.is_set(domain.connection)) {
-    connection_alarms_.set(domain.connection, now_ + domain_limit_);
-  }
-}
-
-void Engine::leave_line(Domain& domain) {
-  reverts_in_line_ -= domain.in_line == Errand::revert ? 1U : 0U;
-  domain.in_line.reset();
-}
-
-void Engine::rebuild_lines() {
-  dispatcher_.clear();
-  connection_alarms_.clear();
-  for (DomainId id = 0; id < domains_.size(); ++id) {
-    leave_line(domains_[id]);
-    line_up(id);
-  }
-}
-
-void Engine::line_up_wave() {
-  if (rollout_.wave <= last_wave_) {
-    for (std::size_t at = wave_begins_[rollout_.wave]; at < wave_begins_[rollout_.wave + 1]; ++at) {
-      line_up(by_wave_[at]);
-    }
-  }
-}
-
-// Time.
-
-void Engine::run_alarms() {
-  while (const auto id = domain_alarms_.take_due(now_)) {
-    alarm(*id);
-  }
-  while (const auto connection = connection_alarms_.take_due(now_)) {
-    give_up_waiting(*connection);
-  }
-}
-
-void Engine::alarm(DomainId id) {
-  Domain& domain = domains_[id];
-  switch (domain.record.state) {
-    case DomainState::applying:
-    case DomainState::reverting:
-      operation_overdue(id);
-      return;
-    case DomainState::watching:
-      if (domain.operation == 0) {
-        start_check(id);
-      } else {
-        on(HealthVerdict{id, domain.operation, HealthVerdict::Health::inconclusive,
-                         "the health check gave no answer"});
-      }
-      return;
-    case DomainState::unknown:
-      if (domain.at_work) {
-        on(Looked{id, domain.operation, Looked::Guest::unreachable, "no answer"});
-      } else {
-        line_up(id);
-      }
-      return;
-    case DomainState::done:
-      if (!soaks(domain)) {
-        return;
-      }
-      soak_checks_due_ += domain.soak_check_due ? 0U : 1U;
-      domain.soak_check_due = true;
-      line_up(id);
-      return;
-    default:
-      return;
-  }
-}
-
-/// Whether it is one of the canary, which is watched on until its soak is over.
-bool Engine::soaks(const Domain& domain) const {
-  return may_go(Course::forward) && rollout_.wave == 0 && domain.wave == 0 && rollout_.soak_until &&
-         soak_of(0) > seconds{0} && domain.record.state == DomainState::done;
-}
-
-void Engine::set_soak_alarm(DomainId id) {
-  if (soaks(domains_[id]) && now_ < *rollout_.soak_until) {
-    const auto gap = std::max(kCheckGap, soak_of(0) / kSoakChecks);
-    domain_alarms_.set(id, std::min(now_ + gap, *rollout_.soak_until));
-  }
-}
-
-void Engine::set_soak_alarms() {
-  for (std::size_t at = wave_begins_[0]; at < wave_begins_[1]; ++at) {
-    const DomainId id = by_wave_[at];
-    set_soak_alarm(id);
-    if (soaks(domains_[id]) && !domain_alarms_.is_set(id)) {
-      domain_alarms_.set(id, now_);  // the soak has ended while nobody watched
-    }
-  }
-}
-
-void Engine::operation_overdue(DomainId id) {
-  Domain& domain = domains_[id];
-  if (!domain.cancelled) {
-    domain.cancelled = true;
-    domain_alarms_.set(id, now_ + domain_limit_);
-    actions_.push_back({ActionKind::cancel, id, domain.operation});
-    return;
-  }
-  if (domain.record.state == DomainState::reverting) {
-    domain.record.before = DomainState::reverting;
-  }
-  fail(id, Outcome::failed_needs_look,
-       fmt::format("no end in {} s, nor when it was cancelled", domain_limit_.count()));
-}
-
-/// Fails who waits on a connection that has been lost for too long. One at a time: the first that
-/// is too many for the budget keeps the rest from it.
-void Engine::give_up_waiting(ConnectionId connection) {
-  const auto waiting = dispatcher_.drain(connection);
-  for (const DomainId id : waiting) {
-    leave_line(domains_[id]);
-  }
-  for (const DomainId id : waiting) {
-    Domain& domain = domains_[id];
-    const auto errand = errand_of(domain);
-    if (!domain.in_line && errand && *errand <= last_errand()) {
-      if (*errand == Errand::revert) {
-        domain.record.before = DomainState::reverting;
-      }
-      fail(id, Outcome::unreachable, "its connection is lost");
-    } else {
-      line_up(id);
-    }
-  }
-}
-
-std::optional<Time> Engine::progress_deadline() const {
-  if (!may_go(Course::forward) || dispatcher_.at_work() == 0) {
-    return std::nullopt;
-  }
-  return progress_since_ + plan_.healthy_for + plan_.limits.progress;
-}
-
-void Engine::watch_progress() {
-  const auto deadline = progress_deadline();
-  if (deadline && now_ >= *deadline) {
-    trigger(Cause::no_progress, std::nullopt,
-            fmt::format("no domain more is done for {} s", (now_ - progress_since_).count()));
-  }
-}
-
-seconds Engine::soak_of(std::uint32_t wave) const {
-  if (wave == 0) {
-    return plan_.canary ? plan_.canary->soak : seconds{0};
-  }
-  return wave <= plan_.waves.size() ? plan_.waves[wave - 1].soak : seconds{0};
-}
+// Steps.
 
 bool Engine::may_go(Course course) const {
   return rollout_.course == course && !rollout_.paused;
-}
-
-void Engine::advance() {
-  while (may_go(Course::forward) && rollout_.wave <= last_wave_ && wave_is_over()) {
-    RolloutRecord& rollout = change_rollout();
-    ++rollout.wave;
-    rollout.soak_until.reset();
-    line_up_wave();
-  }
-}
-
-/// And its soak as well.
-bool Engine::wave_is_over() {
-  const StateCounts& counts = tally_.wave(rollout_.wave);
-  if (!counts.all_ended()) {
-    return false;
-  }
-  if (!rollout_.soak_until && rollout_.wave < last_wave_) {
-    const bool patched = counts.of(DomainState::done) != 0;
-    change_rollout().soak_until = now_ + (patched ? soak_of(rollout_.wave) : seconds{0});
-    if (rollout_.wave == 0 && plan_.canary && !patched && counts.of(DomainState::already) == 0 &&
-        counts.of(DomainState::failed) == 0) {
-      pause(Cause::canary_unproven, std::nullopt, "no domain of the canary could be patched");
-      return false;
-    }
-    set_soak_alarms();
-  }
-  const bool seen = rollout_.wave != 0 || soak_checks_due_ == 0;
-  return !rollout_.soak_until || (now_ >= *rollout_.soak_until && seen);
-}
-
-bool Engine::window_open() {
-  window_opening_.reset();
-  if (!plan_.window || plan_.window->open(now_)) {
-    return true;
-  }
-  window_opening_ = plan_.window->next_opening(now_);
-  return false;
-}
-
-/// The least urgent errand that may be started now.
-Errand Engine::last_errand() {
-  window_opening_.reset();
-  if (rollout_.paused) {
-    return Errand::look;
-  }
-  const bool begins = may_go(Course::forward) && rollout_.wave <= last_wave_ &&
-                      tally_.wave(rollout_.wave).of(DomainState::waiting) != 0 && window_open();
-  return begins ? Errand::begin : Errand::revert;
-}
-
-void Engine::dispatch() {
-  const Errand last = last_errand();
-  while (const auto id = dispatcher_.pop(last)) {
-    Domain& domain = domains_[*id];
-    leave_line(domain);
-    // An inconclusive one has nothing to go for once the rollout is paused again.
-    if (const auto errand = errand_of(domain)) {
-      start_errand(*id, *errand);
-    }
-  }
 }
 
 void Engine::conclude() {
@@ -904,25 +480,6 @@ Step Engine::take_step() {
   }
   step.actions = std::exchange(actions_, {});
   return step;
-}
-
-std::optional<Time> Engine::next_wake_up() const {
-  std::optional<Time> next;
-  const auto consider = [&next](std::optional<Time> time) {
-    if (time && (!next || *time < *next)) {
-      next = time;
-    }
-  };
-  consider(domain_alarms_.next());
-  consider(connection_alarms_.next());
-  consider(progress_deadline());
-  consider(window_opening_);
-  if (may_go(Course::forward)) {
-    if (tally_.wave(rollout_.wave).all_ended() && soak_checks_due_ == 0) {
-      consider(rollout_.soak_until);
-    }
-  }
-  return next;
 }
 
 Summary Engine::summary() const {

@@ -5,146 +5,17 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <string_view>
-#include <variant>
 #include <vector>
 
 #include "vmm-agent/rollout/alarms.h"
 #include "vmm-agent/rollout/dispatcher.h"
 #include "vmm-agent/rollout/domain_state.h"
+#include "vmm-agent/rollout/event.h"
 #include "vmm-agent/rollout/plan.h"
+#include "vmm-agent/rollout/rollout_record.h"
 #include "vmm-agent/rollout/tally.h"
 
 namespace vpatch::rollout {
-
-/// Tells the answer to an action from late ones to those before it. Never 0.
-using OperationId = std::uint64_t;
-
-// What happens to a rollout.
-
-/// An apply or a revert has ended.
-struct Finished {
-  enum class Found : std::uint8_t {
-    nothing_special,
-    in_force,  ///< an apply changed nothing: the livepatch was in force
-    off,       ///< an apply changed nothing: the domain did not run
-  };
-  DomainId domain = 0;
-  OperationId operation = 0;
-  Outcome outcome = Outcome::done;  ///< the verb's exit code
-  std::string text{};
-  Found found = Found::nothing_special;
-};
-
-/// The answer to a look.
-struct Looked {
-  enum class Guest : std::uint8_t {
-    in_force,     ///< the livepatch of the plan is, and no transition runs
-    pending,      ///< a transition runs, or an operation of vpatch
-    absent,       ///< it is not in force, and nothing runs that would change that
-    off,          ///< the domain does not run
-    unreachable,  ///< it cannot be told
-  };
-  DomainId domain = 0;
-  OperationId operation = 0;
-  Guest guest = Guest::unreachable;
-  std::string text{};
-};
-
-/// The answer to a health check.
-struct HealthVerdict {
-  enum class Health : std::uint8_t { pass, fail, inconclusive };
-  DomainId domain = 0;
-  OperationId operation = 0;
-  Health health = Health::inconclusive;
-  std::string text{};
-};
-
-/// Whatever ran over it may run on, and its answers will not come.
-struct ConnectionLost {
-  ConnectionId connection = 0;
-  std::string text{};
-};
-/// For the first time, or again.
-struct ConnectionUp {
-  ConnectionId connection = 0;
-};
-
-/// Of an operator.
-struct Command {
-  enum class Kind : std::uint8_t {
-    pause,     ///< nothing new; what is in flight ends
-    resume,    ///< the failures so far are accepted, inconclusive domains are checked again
-    abort,     ///< for good: nothing new, no rollback either
-    rollback,  ///< also of a rollout that has ended or was aborted; tries failed reverts again
-  };
-  Kind kind = Kind::pause;
-  std::string text{};  ///< who and why
-};
-
-std::string_view to_string(Command::Kind kind);
-std::optional<Command::Kind> parse_command_kind(std::string_view word);
-
-/// It is next_wake_up(), or the rollout begins.
-struct Tick {};
-
-using Event =
-    std::variant<Finished, Looked, HealthVerdict, ConnectionLost, ConnectionUp, Command, Tick>;
-
-enum class ActionKind : std::uint8_t {
-  look,          ///< what is in force in the guest now? Answer: Looked
-  apply,         ///< answer: Finished
-  check_health,  ///< the plan's checks, and that the patch is in force. Answer: HealthVerdict
-  revert,        ///< take it out and forget its registration; done too where neither was there, or
-                 ///< where the domain is off. Answer: Finished
-  cancel,        ///< end the operation: drop it when it is not begun, else as Ctrl-C would. Its own
-                 ///< answer is still awaited
-};
-
-std::string_view to_string(ActionKind kind);
-
-struct Action {
-  ActionKind kind = ActionKind::look;
-  DomainId domain = 0;
-  OperationId operation = 0;  ///< of cancel: which
-
-  friend bool operator==(const Action&, const Action&) = default;
-};
-
-/// Which way a rollout goes.
-enum class Course : std::uint8_t { forward, aborted, back };
-
-/// Why it is paused, was aborted or is rolled back.
-enum class Cause : std::uint8_t {
-  none,
-  command,          ///< an operator
-  budget,           ///< more failures than the budget has
-  canary,           ///< a canary failed
-  canary_unproven,  ///< no domain of the canary could be patched: all are off or unmatched
-  inconclusive,     ///< a health check
-  no_progress,      ///< the deadline without one domain more that is done
-};
-
-std::string_view to_string(Course course);
-std::string_view to_string(Cause cause);
-// The meaning of such a word.
-std::optional<Course> parse_course(std::string_view word);
-std::optional<Cause> parse_cause(std::string_view word);
-
-/// All that is journaled of the rollout itself.
-struct RolloutRecord {
-  Course course = Course::forward;
-  bool paused = false;
-  bool finished = false;  ///< nothing is left to do, unless it is rolled back
-  Cause cause = Cause::none;
-  std::optional<DomainId> domain{};  ///< of the cause
-  std::string text{};                ///< of the cause
-  std::uint32_t wave = 0;  ///< the one at work; 0 is the canary's; past the last: all done
-  std::optional<Time> soak_until{};  ///< the wave is over, and the next begins then
-  std::uint32_t accepted = 0;        ///< failures that resume has accepted
-
-  friend bool operator==(const RolloutRecord&, const RolloutRecord&) = default;
-};
 
 struct DomainChange {
   DomainId domain = 0;
@@ -210,6 +81,9 @@ class Engine {
   Summary summary() const;
 
  private:
+  /// Between two checks of a guest.
+  static constexpr std::chrono::seconds kCheckGap{30};
+
   struct Domain {
     DomainRecord record;
     ConnectionId connection = 0;
@@ -237,6 +111,7 @@ class Engine {
   void found_in_force(DomainId id);
   void found_absent(DomainId id);
 
+  // engine_commands.cpp
   void resume();
   void abort();
   void roll_back();
@@ -263,32 +138,34 @@ class Engine {
   void lose(DomainId id, std::string text);
   void look_later(DomainId id);
 
+  // engine_lines.cpp
   std::optional<Errand> errand_of(const Domain& domain) const;
   void line_up(DomainId id);
   void leave_line(Domain& domain);
   void rebuild_lines();
   void line_up_wave();
+  Errand last_errand();
+  void dispatch();
 
+  // engine_time.cpp
   void run_alarms();
   void alarm(DomainId id);
   void operation_overdue(DomainId id);
   void give_up_waiting(ConnectionId connection);
+  std::optional<Time> progress_deadline() const;
   void watch_progress();
-  void advance();
-  bool wave_is_over();
   bool soaks(const Domain& domain) const;
   void set_soak_alarm(DomainId id);
   void set_soak_alarms();
-  void dispatch();
-  Errand last_errand();
-  bool window_open();
-  void conclude();
-  Step take_step();
-
   std::chrono::seconds soak_of(std::uint32_t wave) const;
-  std::optional<Time> progress_deadline() const;
+  void advance();
+  bool wave_is_over();
+  bool window_open();
+
   bool may_go(Course course) const;
   std::uint64_t new_failures() const { return failures_ - rollout_.accepted; }
+  void conclude();
+  Step take_step();
 
   Plan plan_;
   std::uint64_t budget_;
