@@ -141,9 +141,10 @@ bool Engine::soaks(const Domain& domain) const {
 }
 
 void Engine::set_soak_alarm(DomainId id) {
-  if (soaks(domains_[id]) && now_ < *rollout_.soak_until) {
+  const auto until = rollout_.soak_until;
+  if (until && soaks(domains_[id]) && now_ < *until) {
     const auto gap = std::max(kCheckGap, soak_of(0) / kSoakChecks);
-    domain_alarms_.set(id, std::min(now_ + gap, *rollout_.soak_until));
+    domain_alarms_.set(id, std::min(now_ + gap, *until));
   }
 }
 
