@@ -257,7 +257,7 @@ ServeSession::Task<Finished> ServeSession::apply_livepatch(Work& work) {
   json::object params;
   params["options"] = options_of("apply");
   const VerbAnswer answer = co_await change(work, "apply", std::move(params), file.sha256);
-  co_return Finished{.outcome = answer.outcome,
+  co_return Finished{.outcome = outcome_of_change(answer),
                      .text = answer.text,
                      .found = was_in_force && answer.done() ? Finished::Found::in_force
                                                             : Finished::Found::nothing_special};

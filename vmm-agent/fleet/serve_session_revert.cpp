@@ -41,7 +41,7 @@ bool is_cumulative(const LivepatchFile& file) {
 }
 
 Finished finished_of(const VerbAnswer& answer) {
-  return {.outcome = answer.outcome, .text = answer.text};
+  return {.outcome = outcome_of_change(answer), .text = answer.text};
 }
 
 }  // namespace
@@ -97,11 +97,7 @@ ServeSession::Task<Finished> ServeSession::forget(Work& work,
   json::object params;
   params["patch"] = file_of(work.domain).patch;
   const VerbAnswer forgotten = co_await call(work, "forget", std::move(params));
-  const auto& findings = array_member(forgotten.report, "findings");
-  const bool was_not_there = std::ranges::any_of(findings, [](const json::value& finding) {
-    return finding.is_object() && text_member(finding.get_object(), "id") == "not-registered";
-  });
-  if (!forgotten.done() && !was_not_there) {
+  if (!forgotten.done() && !has_finding(forgotten.report, "not-registered")) {
     co_return finished_of(forgotten);
   }
   if (!plan_.persist) {

@@ -8,6 +8,7 @@
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
+#include "vmm-agent/operation/context.h"
 #include "vmm-agent/serve/protocol.h"
 
 namespace vpatch::fleet {
@@ -86,6 +87,18 @@ const json::array& array_member(const json::object& object, std::string_view key
   const json::value* value = object.if_contains({key.data(), key.size()});
   const json::array* array = value == nullptr ? nullptr : value->if_array();
   return array == nullptr ? kNone : *array;
+}
+
+bool has_finding(const json::object& report, std::string_view id) {
+  return std::ranges::any_of(array_member(report, "findings"), [id](const json::value& finding) {
+    return finding.is_object() && text_member(finding.get_object(), "id") == id;
+  });
+}
+
+Outcome outcome_of_change(const VerbAnswer& answer) {
+  const bool in_doubt =
+      answer.outcome == Outcome::failed_needs_look && has_finding(answer.report, kUnseen);
+  return in_doubt ? Outcome::unreachable : answer.outcome;
 }
 
 VerbAnswer answer_of(serve::Client::Reply reply) {

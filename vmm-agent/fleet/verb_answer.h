@@ -25,6 +25,12 @@ struct VerbAnswer {
 
 VerbAnswer answer_of(serve::Client::Reply reply);
 
+/// Whether the report of a verb has a finding with that id.
+bool has_finding(const boost::json::object& report, std::string_view id);
+
+/// Of an apply or a revert: unreachable, too, where its end was not seen. A look is to settle it.
+Outcome outcome_of_change(const VerbAnswer& answer);
+
 /// What `health` saw of a guest.
 struct GuestLook {
   struct Patch {

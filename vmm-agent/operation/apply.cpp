@@ -61,6 +61,10 @@ class Apply {
     return false;
   }
   bool conclude(const Error& error) { return conclude(error.outcome, error.what, error.hint); }
+  bool conclude_in_doubt(const Error& why, std::string_view text, std::string hint) {
+    report_.conclude_in_doubt(why, fmt::format("{}: {}", context_.domain, text), std::move(hint));
+    return false;
+  }
 
   bool preflight() {
     context_.reporter.progress("reading the guest");
@@ -275,8 +279,9 @@ class Apply {
     if (auto unloaded = unload_module(context_, file_.name); !unloaded) {
       auto state = observe_patiently(context_);
       const bool unchanged = state && state->find_module(file_.name) != nullptr;
-      return conclude(unchanged ? Outcome::refused : Outcome::failed_needs_look,
-                      unloaded.error().what, unloaded.error().hint);
+      return unchanged ? conclude(Outcome::refused, unloaded.error().what, unloaded.error().hint)
+                       : conclude_in_doubt(unloaded.error(), unloaded.error().what,
+                                           unloaded.error().hint);
     }
     context_.reporter.step(fmt::format("unloaded the stale module {}", file_.name));
     return true;
@@ -287,23 +292,22 @@ class Apply {
   bool abandon_delivery(Error error) {
     const bool stopped = interrupted();
     context_.reporter.progress("taking the delivered file away");
-    const bool removed = remove_delivered_patiently();
+    const auto removed = remove_delivered_patiently();
     if (stopped) {
       error = Error{Outcome::failed_restored, "interrupted while the file was delivered"};
     }
-    if (plan_.action == ApplyAction::replace_stale) {
-      error.outcome = removed ? Outcome::failed_restored : Outcome::failed_needs_look;
+    const bool unloaded = plan_.action == ApplyAction::replace_stale;
+    if (removed) {
+      return conclude(unloaded ? Outcome::failed_restored : error.outcome, error.what + as_before(),
+                      error.hint);
     }
-    error.what += removed ? as_before() : "; a part of the file is left in the guest";
-    if (!removed) {
-      if (error.outcome == Outcome::refused) {
-        error.outcome = Outcome::failed_needs_look;
-      }
-      error.hint =
-          "Once the agent answers again, the next apply removes it; by hand: rm -r "
-          "/run/vpatch-delivery";
-    }
-    return conclude(error);
+    const std::string text = error.what + "; a part of the file is left in the guest";
+    const std::string hint =
+        "Once the agent answers again, the next apply removes it; by hand: rm -r "
+        "/run/vpatch-delivery";
+    return unloaded || error.outcome == Outcome::refused
+               ? conclude_in_doubt(removed.error(), text, hint)
+               : conclude(error.outcome, text, hint);
   }
 
   /// What is left of this run in the guest, once all that could be taken back has been.
@@ -318,10 +322,9 @@ class Apply {
     }
   }
 
-  bool remove_delivered_patiently() {
+  Result<void> remove_delivered_patiently() {
     return patiently(context_,
-                     [this] { return context_.guest.remove_delivered(context_.steady()); })
-        .has_value();
+                     [this] { return context_.guest.remove_delivered(context_.steady()); });
   }
 
   /// Ctrl-C does not cut the load itself short: what it did would be unknown.
@@ -333,7 +336,7 @@ class Apply {
     report_.loaded = true;
     auto loaded = context_.guest.load(file_.name, context_.steady());
     auto state = observe_patiently(context_);
-    const bool removed = remove_delivered_patiently();
+    const bool removed = remove_delivered_patiently().has_value();
     // Without a reply, insmod may still be at work with its file open.
     const auto start = context_.clock.now();
     while (!loaded && state && state->find_patch(file_.name) == nullptr &&
@@ -342,8 +345,8 @@ class Apply {
       state = observe_patiently(context_);
     }
     if (!state) {
-      return conclude(
-          Outcome::failed_needs_look,
+      return conclude_in_doubt(
+          state.error(),
           fmt::format("{} was being loaded when the guest fell silent{}: {}", file_.name,
                       removed ? "" : ", its file is left there", state.error().what),
           "See with `vpatch status` whether it is in force; then apply or revert again.");
@@ -379,8 +382,8 @@ class Apply {
     }
     if (!state || state->find_module(file_.name) != nullptr) {
       if (auto back = take_back(context_, file_.name); !back) {
-        return conclude(Outcome::failed_needs_look, fmt::format("{}; {}", why, back.error().what),
-                        back.error().hint);
+        return conclude_in_doubt(back.error(), fmt::format("{}; {}", why, back.error().what),
+                                 back.error().hint);
       }
     }
     return conclude_restored(Outcome::failed_restored, why,
@@ -393,8 +396,8 @@ class Apply {
   bool conclude_restored(Outcome outcome, const std::string& why, std::string hint = {}) {
     auto state = observe_patiently(context_);
     if (!state) {
-      return conclude(
-          Outcome::failed_needs_look,
+      return conclude_in_doubt(
+          state.error(),
           fmt::format("{}; the guest could not be verified: {}", why, state.error().what),
           "See with `vpatch status`.");
     }
@@ -434,10 +437,11 @@ class Apply {
   bool transition() {
     auto end = await_transition(context_, file_.name, options_.timeout, true);
     if (!end) {
-      return conclude(Outcome::failed_needs_look,
-                      fmt::format("{} is loaded, but the end of its transition was not seen: {}",
-                                  file_.name, end.error().what),
-                      "The kernel finishes the transition by itself; see with `vpatch status`.");
+      return conclude_in_doubt(
+          end.error(),
+          fmt::format("{} is loaded, but the end of its transition was not seen: {}", file_.name,
+                      end.error().what),
+          "The kernel finishes the transition by itself; see with `vpatch status`.");
     }
     report_.blockers = end->blockers;
     if (end->how == TransitionEnd::How::ended) {
@@ -487,7 +491,7 @@ class Apply {
       }
     }
     if (auto back = take_back(context_, file_.name); !back) {
-      return conclude(Outcome::failed_needs_look, back.error().what, back.error().hint);
+      return conclude_in_doubt(back.error(), back.error().what, back.error().hint);
     }
     if (stalled) {
       return conclude_restored(
@@ -503,10 +507,10 @@ class Apply {
     context_.reporter.progress("verifying");
     auto state = observe_patiently(context_);
     if (!state) {
-      return conclude(Outcome::failed_needs_look,
-                      fmt::format("{} is in force, but could not be verified: {}", file_.name,
-                                  state.error().what),
-                      "See with `vpatch status`.");
+      return conclude_in_doubt(state.error(),
+                               fmt::format("{} is in force, but could not be verified: {}",
+                                           file_.name, state.error().what),
+                               "See with `vpatch status`.");
     }
     report_.transition_us = measured_transition(*state, file_.name, "patched");
     for (const GuestPatch& old : before_.patches) {
@@ -515,14 +519,14 @@ class Apply {
         report_.replaced.push_back(old.name);
       }
     }
-    std::string problem = find_problem(*state);
-    if (problem.empty()) {
-      problem = find_problem_in_memory();
+    auto well = find_problem(*state);
+    if (well) {
+      well = find_problem_in_memory();
     }
-    if (!problem.empty()) {
-      return conclude(Outcome::failed_needs_look,
-                      fmt::format("{} is in force, but {}", file_.name, problem),
-                      "Look at the guest's kernel log; `vpatch revert` takes the patch back.");
+    if (!well) {
+      return conclude_in_doubt(
+          well.error(), fmt::format("{} is in force, but {}", file_.name, well.error().what),
+          "Look at the guest's kernel log; `vpatch revert` takes the patch back.");
     }
     std::string text = fmt::format("{} is in force", file_.name);
     text += how_it_went(report_);
@@ -532,7 +536,7 @@ class Apply {
   }
 
   /// The same as guest memory tells it, which does not depend on what the guest says of itself.
-  std::string find_problem_in_memory() {
+  Result<void> find_problem_in_memory() {
     if (context_.introspection == nullptr || !mark_) {
       return {};
     }
@@ -550,39 +554,44 @@ class Apply {
       context_.reporter.step("proved from guest memory: every function is redirected");
       return {};
     }
-    return found->front();
+    return problem(found->front());
   }
 
-  /// What in the guest is not as it should be after the transition; empty when all is well.
-  std::string find_problem(const GuestState& state) {
+  static std::unexpected<Error> problem(std::string text) {
+    return fail(Outcome::failed_needs_look, std::move(text));
+  }
+
+  /// What in the guest is not as it should be after the transition.
+  Result<void> find_problem(const GuestState& state) {
     const GuestPatch* patch = state.find_patch(file_.name);
     if (patch == nullptr || patch->phase() != PatchPhase::patched) {
-      return "the kernel no longer shows it so";
+      return problem("the kernel no longer shows it so");
     }
     for (const PatchedObject& object :
          file_.contents ? file_.contents->objects : std::vector<PatchedObject>()) {
       const bool present = object.name == "vmlinux" || state.find_module(object.name) != nullptr;
       const auto shown = std::ranges::find(patch->objects, object.name, &GuestPatchedObject::name);
       if (shown == patch->objects.end()) {
-        return fmt::format("the kernel does not list its object {}", object.name);
+        return problem(fmt::format("the kernel does not list its object {}", object.name));
       }
       if (present && shown->patched == false) {
-        return fmt::format("its object {} is not patched", object.name);
+        return problem(fmt::format("its object {} is not patched", object.name));
       }
     }
     if (const std::uint64_t fresh = state.tainted & ~before_.tainted & ~kExpectedTaint;
         fresh != 0) {
       note_kernel_log();
-      return fmt::format("the kernel is newly tainted ({})", taint_letters(fresh));
+      return problem(fmt::format("the kernel is newly tainted ({})", taint_letters(fresh)));
     }
     auto lines = patiently(
         context_, [this] { return context_.guest.log_since(log_mark_, context_.steady()); });
     if (!lines) {
-      return "the kernel log could not be read: " + lines.error().what;
+      return std::unexpected(
+          std::move(lines.error()).in_context("the kernel log could not be read"));
     }
     if (auto trouble = trouble_in_log(*lines); !trouble.empty()) {
       report_.kernel_log = *std::move(lines);
-      return "the kernel log tells of trouble: " + trouble.front();
+      return problem("the kernel log tells of trouble: " + trouble.front());
     }
     return {};
   }
@@ -595,8 +604,9 @@ class Apply {
                        .forced_before = forced_,
                        .find_problem =
                            [this] {
-                             const auto state = observe_patiently(context_);
-                             return state ? find_problem(*state) : state.error().what;
+                             auto state = observe_patiently(context_);
+                             return state ? find_problem(*state)
+                                          : std::unexpected(std::move(state.error()));
                            }},
                       report_);
   }

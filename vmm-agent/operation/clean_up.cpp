@@ -37,13 +37,13 @@ std::string problem_in_memory(Context& context, const CleanUp& how) {
   return found->empty() ? "" : found->front();
 }
 
-/// The first thing that goes wrong in the grace time; empty when nothing does.
-std::string watch_grace_time(Context& context, const CleanUp& how) {
+/// The first thing that goes wrong in the grace time.
+Result<void> watch_grace_time(Context& context, const CleanUp& how) {
   const auto start = context.clock.now();
   auto asked = start;
   for (;;) {
     if (std::string problem = problem_in_memory(context, how); !problem.empty()) {
-      return problem;
+      return fail(Outcome::failed_needs_look, std::move(problem));
     }
     if (context.stop.stop_requested()) {
       return {};
@@ -51,8 +51,8 @@ std::string watch_grace_time(Context& context, const CleanUp& how) {
     const auto now = context.clock.now();
     const bool over = now - start >= how.grace;
     if (over || now - asked >= kAskEach) {
-      if (std::string problem = how.find_problem(); !problem.empty() || over) {
-        return problem;
+      if (auto well = how.find_problem(); !well || over) {
+        return well;
       }
       asked = context.clock.now();
     }
@@ -118,17 +118,17 @@ void clean_up_replaced(Context& context, const CleanUp& how, Report& report) {
   context.reporter.progress(
       fmt::format("grace time of {:.0f} s before replaced modules are unloaded",
                   std::chrono::duration<double>(how.grace).count()));
-  const std::string problem = watch_grace_time(context, how);
-  if (!problem.empty() || context.stop.stop_requested()) {
-    warn(
-        context.reporter, report,
-        {Severity::warning, "replaced-kept",
-         fmt::format("replaced modules stay loaded: {}", problem.empty() ? "interrupted" : problem),
-         "Unload each later with `vpatch revert NAME`."});
-    if (!problem.empty()) {
-      report.conclude(Outcome::failed_needs_look,
-                      fmt::format("{}: {} is in force, but {}", context.domain, how.patch, problem),
-                      "Look at the guest's kernel log; `vpatch revert` takes the patch back.");
+  const auto well = watch_grace_time(context, how);
+  if (!well || context.stop.stop_requested()) {
+    warn(context.reporter, report,
+         {Severity::warning, "replaced-kept",
+          fmt::format("replaced modules stay loaded: {}", well ? "interrupted" : well.error().what),
+          "Unload each later with `vpatch revert NAME`."});
+    if (!well) {
+      report.conclude_in_doubt(
+          well.error(),
+          fmt::format("{}: {} is in force, but {}", context.domain, how.patch, well.error().what),
+          "Look at the guest's kernel log; `vpatch revert` takes the patch back.");
     }
     return;
   }

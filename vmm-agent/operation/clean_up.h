@@ -17,8 +17,8 @@ struct CleanUp {
   std::chrono::milliseconds grace{10'000};
   std::optional<GuestMark> mark{};           ///< from before the load; unset: no look at memory
   std::vector<ForcedPatch> forced_before{};  ///< known before the load
-  /// What is wrong in the guest, as its agent tells; empty when all is well.
-  std::function<std::string()> find_problem;
+  /// What is wrong in the guest, as its agent tells.
+  std::function<Result<void>()> find_problem;
 };
 
 /// The livepatches with a transition that was forced: from guest memory, or as far as `state` shows

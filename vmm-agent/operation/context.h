@@ -80,6 +80,8 @@ struct Context {
   qmp::CallOptions steady() const { return {call_timeout, {}}; }
 };
 
+inline constexpr std::string_view kUnseen = "unseen";  ///< a finding's id
+
 /// How an operation ended, for the terminal, for --json and for the exit code alike.
 struct Report {
   Outcome outcome = Outcome::done;
@@ -104,6 +106,16 @@ struct Report {
     outcome = how;
     summary = std::move(text);
     hint = std::move(next_step);
+  }
+  /// It was begun, and `why` keeps its end from being seen or brought about. Where that is a guest
+  /// out of reach, the finding `unseen` says that a look may still find all well.
+  void conclude_in_doubt(const Error& why, std::string text, std::string next_step) {
+    if (why.outcome == Outcome::unreachable) {
+      findings.push_back({Severity::warning, std::string(kUnseen),
+                          "what came of it was not seen: " + why.what,
+                          "Look again once the guest can be reached."});
+    }
+    conclude(Outcome::failed_needs_look, std::move(text), std::move(next_step));
   }
 };
 

@@ -34,6 +34,10 @@ class Force {
     report_.conclude(outcome, fmt::format("{}: {}", context_.domain, text), std::move(hint));
     return false;
   }
+  bool conclude_in_doubt(const Error& why, std::string_view text, std::string hint) {
+    report_.conclude_in_doubt(why, fmt::format("{}: {}", context_.domain, text), std::move(hint));
+    return false;
+  }
   bool untouched() {
     return conclude(Outcome::refused, "interrupted before the guest was touched");
   }
@@ -148,8 +152,8 @@ class Force {
       return !written && is_over() ? ToolResult{true, {}} : written;
     });
     if (!tool) {
-      return conclude(
-          Outcome::failed_needs_look,
+      return conclude_in_doubt(
+          tool.error(),
           fmt::format("whether {} was forced is not known: {}", report_.patch, tool.error().what),
           "See with `vpatch status`.");
     }
@@ -176,10 +180,10 @@ class Force {
     plain.assistance = nullptr;  // nothing is left to help with: it was never begun
     const auto end = await_transition(plain, report_.patch, options_.timeout, true);
     if (!end) {
-      return conclude(Outcome::failed_needs_look,
-                      fmt::format("{} was forced, but the guest fell silent: {}", report_.patch,
-                                  end.error().what),
-                      "See with `vpatch status`.");
+      return conclude_in_doubt(end.error(),
+                               fmt::format("{} was forced, but the guest fell silent: {}",
+                                           report_.patch, end.error().what),
+                               "See with `vpatch status`.");
     }
     if (end->how != TransitionEnd::How::ended) {
       return conclude(Outcome::stalled_waiting,
@@ -197,24 +201,16 @@ class Force {
   }
 
   void verify() {
-    const auto lines = patiently(
-        context_, [this] { return context_.guest.log_since(log_mark_, context_.steady()); });
-    std::string problem = lines ? "" : "the kernel log could not be read: " + lines.error().what;
-    if (lines) {
-      if (const auto trouble = trouble_in_log(*lines); !trouble.empty()) {
-        report_.kernel_log = *lines;
-        problem = "the kernel log tells of trouble: " + trouble.front();
-      }
-    }
-    if (problem.empty() && patching()) {
-      problem = problem_in_memory();
+    auto well = look_at_log();
+    if (well && patching()) {
+      well = look_at_memory();
     }
     const std::string text =
         fmt::format("{} was forced and is {}; plan a reboot of the guest", report_.patch,
                     patching() ? "in force" : "out of force, its module stays");
-    if (!problem.empty()) {
-      conclude(Outcome::failed_needs_look, fmt::format("{}; {}", text, problem),
-               "Look at the guest's kernel log.");
+    if (!well) {
+      conclude_in_doubt(well.error(), fmt::format("{}; {}", text, well.error().what),
+                        "Look at the guest's kernel log.");
       return;
     }
     conclude(Outcome::done, text);
@@ -223,7 +219,22 @@ class Force {
     }
   }
 
-  std::string problem_in_memory() {
+  Result<void> look_at_log() {
+    auto lines = patiently(
+        context_, [this] { return context_.guest.log_since(log_mark_, context_.steady()); });
+    if (!lines) {
+      return std::unexpected(
+          std::move(lines.error()).in_context("the kernel log could not be read"));
+    }
+    if (const auto trouble = trouble_in_log(*lines); !trouble.empty()) {
+      report_.kernel_log = *lines;
+      return fail(Outcome::failed_needs_look,
+                  "the kernel log tells of trouble: " + trouble.front());
+    }
+    return {};
+  }
+
+  Result<void> look_at_memory() {
     if (context_.introspection == nullptr || !mark_) {
       return {};
     }
@@ -236,7 +247,7 @@ class Force {
                                   found.error().hint});
       return {};
     }
-    return found->empty() ? "" : found->front();
+    return found->empty() ? Result<void>() : fail(Outcome::failed_needs_look, found->front());
   }
 
   Context& context_;

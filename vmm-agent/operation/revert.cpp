@@ -44,6 +44,10 @@ class Revert {
     return false;
   }
   bool conclude(const Error& error) { return conclude(error.outcome, error.what, error.hint); }
+  bool conclude_in_doubt(const Error& why, std::string_view text, std::string hint) {
+    report_.conclude_in_doubt(why, fmt::format("{}: {}", context_.domain, text), std::move(hint));
+    return false;
+  }
   bool interrupted() const { return context_.stop.stop_requested(); }
   bool not_interrupted() {
     return !interrupted() || conclude(Outcome::refused, "interrupted before the guest was touched");
@@ -127,8 +131,8 @@ class Revert {
     }
     auto tool = set_enabled_patiently(context_, report_.patch, false);
     if (!tool) {
-      return conclude(Outcome::failed_needs_look, tool.error().what,
-                      "See with `vpatch status` how far it came.");
+      return conclude_in_doubt(tool.error(), tool.error().what,
+                               "See with `vpatch status` how far it came.");
     }
     if (!tool->ok) {
       report_.taken_out = false;
@@ -143,10 +147,11 @@ class Revert {
   bool transition() {
     auto end = await_transition(context_, report_.patch, options_.timeout, true);
     if (!end) {
-      return conclude(Outcome::failed_needs_look,
-                      fmt::format("{} is being unpatched, but the end of that was not seen: {}",
-                                  report_.patch, end.error().what),
-                      "The kernel finishes the transition by itself; see with `vpatch status`.");
+      return conclude_in_doubt(
+          end.error(),
+          fmt::format("{} is being unpatched, but the end of that was not seen: {}", report_.patch,
+                      end.error().what),
+          "The kernel finishes the transition by itself; see with `vpatch status`.");
     }
     report_.blockers = end->blockers;
     if (end->how == TransitionEnd::How::ended) {
@@ -216,13 +221,13 @@ class Revert {
       return true;
     }
     if (!ended) {
-      const std::string reason = !end       ? end.error().what
-                                 : !tool    ? tool.error().what
-                                 : tool->ok ? "it does not end in time"
-                                            : tool->message;
-      return conclude(Outcome::failed_needs_look,
-                      fmt::format("{} could not be put in force again: {}", report_.patch, reason),
-                      "See with `vpatch status`.");
+      const Error why = !end    ? end.error()
+                        : !tool ? tool.error()
+                                : Error{Outcome::failed_needs_look,
+                                        tool->ok ? "it does not end in time" : tool->message};
+      return conclude_in_doubt(
+          why, fmt::format("{} could not be put in force again: {}", report_.patch, why.what),
+          "See with `vpatch status`.");
     }
     if (stalled) {
       return conclude(
@@ -256,7 +261,7 @@ class Revert {
     }
     context_.reporter.progress(fmt::format("unloading {}", report_.patch));
     if (auto unloaded = unload_module(context_, report_.patch); !unloaded) {
-      return conclude(unloaded.error());
+      return conclude_in_doubt(unloaded.error(), unloaded.error().what, unloaded.error().hint);
     }
     report_.unloaded.push_back(report_.patch);
     context_.reporter.step(fmt::format("unloaded {}", report_.patch));
@@ -268,9 +273,16 @@ class Revert {
       return;
     }
     auto state = observe_patiently(context_);
-    if (!state || state->find_patch(report_.patch) != nullptr) {
+    if (!state) {
+      conclude_in_doubt(
+          state.error(),
+          fmt::format("{} is out of force, but that could not be verified", report_.patch),
+          "See with `vpatch status`.");
+      return;
+    }
+    if (state->find_patch(report_.patch) != nullptr) {
       conclude(Outcome::failed_needs_look,
-               fmt::format("{} is out of force, but that could not be verified", report_.patch),
+               fmt::format("{} was out of force, and is there again", report_.patch),
                "See with `vpatch status`.");
       return;
     }
@@ -278,10 +290,10 @@ class Revert {
     auto lines = patiently(
         context_, [this] { return context_.guest.log_since(log_mark_, context_.steady()); });
     if (!lines) {
-      conclude(Outcome::failed_needs_look,
-               fmt::format("{} is reverted, but the kernel log could not be read: {}",
-                           report_.patch, lines.error().what),
-               "Look at the guest's kernel log.");
+      conclude_in_doubt(lines.error(),
+                        fmt::format("{} is reverted, but the kernel log could not be read: {}",
+                                    report_.patch, lines.error().what),
+                        "Look at the guest's kernel log.");
       return;
     }
     if (auto trouble = trouble_in_log(*lines); !trouble.empty()) {

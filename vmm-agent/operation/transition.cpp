@@ -188,12 +188,16 @@ Result<void> unload_module(Context& context, const std::string& module) {
     if (state && state->find_module(module) == nullptr) {
       return {};
     }
-    if (!state || (tries >= kUnloadTries && since(context.clock, start) >= kUnloadLimit)) {
-      const std::string reason = !tool    ? tool.error().what
-                                 : !state ? state.error().what
-                                          : tool->message;
+    if (!state) {
+      return fail(
+          state.error().outcome,
+          fmt::format("whether module {} is unloaded was not seen: {}", module, state.error().what),
+          "See with `vpatch status`.");
+    }
+    if (tries >= kUnloadTries && since(context.clock, start) >= kUnloadLimit) {
       return fail(Outcome::failed_needs_look,
-                  fmt::format("module {} stays loaded: {}", module, reason),
+                  fmt::format("module {} stays loaded: {}", module,
+                              tool ? tool->message : tool.error().what),
                   fmt::format("Once nothing uses it, unload it in the guest: rmmod {}", module));
     }
     context.clock.wait(kRetryAfterError, {});

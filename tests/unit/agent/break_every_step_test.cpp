@@ -257,6 +257,10 @@ std::string lie_in(const Report& report, const OperationBench& bench, const Scen
     case Outcome::failed_needs_look: {
       const bool lost = before.begin()->find("old patched") != std::string::npos &&
                         bench.kernel.find("old") == nullptr;
+      const bool unseen = std::ranges::count(report.findings, "unseen", &Finding::id) != 0;
+      if (unseen != dead) {
+        return dead ? "that the guest has fallen silent is not said" : "it could have been seen";
+      }
       return dead || (lost && !in_force) ? "" : "the guest could have been put in order";
     }
     case Outcome::usage:

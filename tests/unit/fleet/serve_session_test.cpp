@@ -254,6 +254,16 @@ TEST_F(ServeSessionTest, GuestThatCannotBeToldIsNotPatched) {
   EXPECT_THAT(works(), ElementsAre("health"));
 }
 
+TEST_F(ServeSessionTest, ChangesWhoseEndWasNotSeenAreToBeLookedAt) {
+  constexpr const char* kUnseen = R"(echo '{"findings":[{"id":"unseen"}]}'; exit 8)";
+  script("health", guest_with({"ours"}));
+  script("apply", kUnseen);
+  script("revert", kUnseen);
+  connect();
+  EXPECT_EQ(apply().outcome, Outcome::unreachable);
+  EXPECT_EQ(revert().outcome, Outcome::unreachable);
+}
+
 TEST_F(ServeSessionTest, DomainThatIsOffIsRegistered) {
   script("health", kOff);
   connect();

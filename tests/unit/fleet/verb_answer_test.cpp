@@ -43,6 +43,19 @@ TEST(VerbAnswer, SaysSomethingInAnyCase) {
   EXPECT_THAT(answer(R"({"exit_code":3})").text, testing::HasSubstr("said nothing"));
 }
 
+TEST(VerbAnswer, ChangeWhoseEndWasNotSeenIsUnreachable) {
+  EXPECT_EQ(
+      outcome_of_change(answer(R"({"exit_code":8,"report":{"findings":[7,{"id":"unseen"}]}})")),
+      Outcome::unreachable);
+}
+
+TEST(VerbAnswer, ChangeThatFailedKeepsItsOutcome) {
+  EXPECT_EQ(outcome_of_change(answer(R"({"exit_code":8,"report":{"findings":[{"id":"other"}]}})")),
+            Outcome::failed_needs_look);
+  EXPECT_EQ(outcome_of_change(answer(R"({"exit_code":7,"report":{"findings":[{"id":"unseen"}]}})")),
+            Outcome::failed_restored);
+}
+
 class HostileAnswer : public testing::TestWithParam<std::string> {};
 
 TEST_P(HostileAnswer, IsNoSuccess) {
