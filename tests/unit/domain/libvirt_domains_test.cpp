@@ -17,9 +17,18 @@ using testing::IsEmpty;
 constexpr const char* kUri = "test:///default";
 constexpr const char* kUuid = "6695eb01-f6a4-8304-79aa-97f2502e193f";
 
-/// The driver's domain is as it was made again when its last connection closes.
+/// The driver's domain is as it was made again when its last connection closes, which may be some
+/// time after a test.
 class LibvirtDomains : public testing::Test {
  protected:
+  void SetUp() override {
+    const auto domain = find_domain(connection_.get(), kUri, "test").value();
+    if (virDomainIsActive(domain.get()) == 0) {
+      ASSERT_EQ(virDomainCreate(domain.get()), 0);
+    }
+    ASSERT_TRUE(change({.replace = true}));
+  }
+
   static Result<DomainGroups> change(const GroupChange& change,
                                      const std::string& domain = "test") {
     Target target;
