@@ -13,6 +13,7 @@
 
 #include "vmm-agent/patch/file_reader.h"
 #include "vmm-agent/patch/modinfo.h"
+#include "vmm-agent/patch/yaml_fault.h"
 
 namespace vpatch {
 namespace {
@@ -24,10 +25,9 @@ constexpr std::size_t kMaxPolicy = std::size_t{64} << 10;
 /// Throws what yaml-cpp throws, and std::runtime_error.
 SignaturePolicy parse(const std::string& text, const fs::path& folder) {
   SignaturePolicy policy;
-  const std::vector<YAML::Node> documents = YAML::LoadAll(text);
-  if (documents.size() > 1) throw std::runtime_error("it has more than one document");
-  if (documents.empty() || documents.front().IsNull()) return policy;
-  const YAML::Node& root = documents.front();
+  if (const auto fault = yaml_fault(text)) throw std::runtime_error(fault->what);
+  const YAML::Node root = YAML::Load(text);
+  if (root.IsNull()) return policy;
   if (!root.IsMap()) throw std::runtime_error("it is not a list of rules");
   std::set<std::string> seen;
   for (const auto& rule : root) {

@@ -350,32 +350,15 @@ Result<Plan> PlanReader::read(const Node& root) {
   return std::move(plan_);
 }
 
-/// Refuses control characters: some end a document for the YAML parser, without a word.
-void check_bytes(YamlReader& reader, std::string_view yaml) {
-  YAML::Mark mark;
-  for (const char c : yaml) {
-    const auto byte = static_cast<std::uint8_t>(c);
-    if (byte == 0x7F || (byte < 0x20 && c != '\n' && c != '\r' && c != '\t')) {
-      return reader.refuse(mark, fmt::format("there is a control character (byte {:#04x})", byte));
-    }
-    mark.line += c == '\n' ? 1 : 0;
-    mark.column = c == '\n' ? 0 : mark.column + 1;
-  }
-}
-
 /// Throws what yaml-cpp throws.
 Result<Plan> parse(std::string_view yaml, const std::filesystem::path& folder) {
   PlanReader plan(folder);
   YamlReader& reader = plan.reader();
-  check_bytes(reader, yaml);
+  const Node root = reader.document(std::string(yaml));
   if (const auto& error = reader.error()) {
     return std::unexpected(*error);
   }
-  const std::vector<Node> documents = YAML::LoadAll(std::string(yaml));
-  if (documents.size() > 1) {
-    reader.refuse(documents[1], "a second document; a plan is one");
-  }
-  return plan.read(documents.empty() ? Node() : documents.front());
+  return plan.read(root);
 }
 
 }  // namespace

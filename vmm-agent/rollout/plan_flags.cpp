@@ -7,6 +7,8 @@
 #include <fmt/format.h>
 #include <yaml-cpp/yaml.h>
 
+#include "vmm-agent/rollout/yaml_reader.h"
+
 namespace vpatch::rollout {
 namespace {
 
@@ -38,7 +40,11 @@ Result<void> set(YAML::Node root, const std::string& setting) {
                       (dot + 1 == path.size() || path.find('.', dot + 1) != std::string::npos))) {
     return wrong("--set", setting, "KEY is a key of the plan, or two with a dot between");
   }
-  const YAML::Node read = YAML::Load(value);
+  YamlReader reader;
+  const YAML::Node read = reader.document(value);
+  if (const auto& error = reader.error()) {
+    return wrong("--set", setting, error->what);
+  }
   if (dot == std::string::npos) {
     root[key] = read;
   } else {
@@ -155,12 +161,13 @@ Result<Plan> parse_plan(std::string_view yaml, const fs::path& folder, const Pla
     if (yaml.size() > kLongestPlan) {
       return parse_plan(yaml, folder);
     }
+    YamlReader reader;
     try {
-      root = YAML::Load(std::string(yaml));
+      root = reader.document(std::string(yaml));
     } catch (const YAML::Exception&) {
       return parse_plan(yaml, folder);
     }
-    if (!root.IsMap()) {
+    if (reader.error() || !root.IsMap()) {
       return parse_plan(yaml, folder);
     }
   }

@@ -7,6 +7,7 @@
 
 #include "vmm-agent/duration.h"
 #include "vmm-agent/patch/modinfo.h"
+#include "vmm-agent/patch/yaml_fault.h"
 
 namespace vpatch::rollout {
 namespace {
@@ -37,6 +38,14 @@ void YamlReader::refuse(const YAML::Mark& where, std::string_view what) {
                          ? std::string()
                          : fmt::format("line {}, column {}: ", where.line + 1, where.column + 1);
   error_ = Error{Outcome::usage, place + displayable(what)};
+}
+
+YAML::Node YamlReader::document(const std::string& yaml) {
+  if (const auto fault = yaml_fault(yaml)) {
+    refuse(fault->where, fault->what);
+    return {};
+  }
+  return YAML::Load(yaml);
 }
 
 void YamlReader::map(const YAML::Node& node, const std::vector<Key>& keys) {

@@ -40,6 +40,9 @@ class YamlReader {
   void refuse(const YAML::Node& at, std::string_view what) { refuse(at.Mark(), what); }
   const std::optional<Error>& error() const { return error_; }
 
+  /// The text's only document; what YAML::Load() would leave out is refused. Throws what yaml-cpp
+  /// throws.
+  YAML::Node document(const std::string& yaml);
   /// A map with no keys but these, each at most once.
   void map(const YAML::Node& node, const std::vector<Key>& keys);
   /// A list of at least one value.

@@ -52,7 +52,8 @@ TEST_F(PolicyTest, IsRefusedWhenARuleIsNotUnderstood) {
        {"require_singed: true\n", "require_signed: perhaps\n", "certificates: 7: 8\n",
         "certificates: {a: b}\n", "- require_signed\n", "require_signed: [\n", "\t- x",
         "require_signed: true\nrequire_signed: false\n",
-        "require_signed: false\n---\nrequire_signed: true\n"}) {
+        "require_signed: false\n---\nrequire_signed: true\n", "{require_signed: true}, x",
+        "require_signed: false\n\x04\nwrong: true\n"}) {
     const auto policy = read(text);
     ASSERT_FALSE(policy.has_value()) << text;
     EXPECT_EQ(policy.error().id, "bad-policy") << text;

@@ -47,6 +47,17 @@ TEST(PlanFlags, MakeAWholePlanAlone) {
                           Wave{{100, Amount::Unit::percent}, std::chrono::seconds(0)}));
 }
 
+TEST(PlanFlags, LeaveNothingOfTheFileUnread) {
+  for (const char* more : {"---\nname: b\n", "\x04\nwrong: 1\n"}) {
+    EXPECT_FALSE(with({.name = "mine"}, std::string(kFile) + more)) << more;
+  }
+  for (const char* value : {"[web1], web2", "[web1] web2", "[web1]\x04, web2"}) {
+    const auto plan = with({.settings = {"domains.names=" + std::string(value)}});
+    ASSERT_FALSE(plan) << value;
+    EXPECT_THAT(plan.error().what, HasSubstr("--set")) << value;
+  }
+}
+
 TEST(PlanFlags, TakeThePlaceOfWhatTheFileSaysAndOfNothingElse) {
   const auto plan = with({.name = "mine", .names = {"db*"}, .settings = {"limits.budget=5%"}});
   ASSERT_TRUE(plan) << plan.error().what;

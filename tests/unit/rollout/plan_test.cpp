@@ -358,8 +358,11 @@ TEST(ParsePlan, RefusesNamesThatAreNoWords) {
 }
 
 TEST(ParsePlan, RefusesASecondDocument) {
-  EXPECT_THAT(error_of(with("---\nname: b\n")), HasSubstr("line 5, column 1: a second document"));
+  EXPECT_THAT(error_of(with("---\nname: b\n")), HasSubstr("line 4, column 1: a second document"));
   EXPECT_THAT(error_of(with("---\n")), HasSubstr("a second document"));
+  // yaml-cpp finds documents without end in these.
+  EXPECT_THAT(error_of(parse("{name: a}, b")), HasSubstr("line 1, column 10: a second document"));
+  EXPECT_THAT(error_of(with("waves: [{amount: 1}]]")), HasSubstr("no YAML"));
 }
 
 TEST(ParsePlan, RefusesWhatIsNoPlan) {
