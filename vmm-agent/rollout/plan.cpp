@@ -117,6 +117,13 @@ void PlanReader::read_file(const Node& node) {
                       [&](const Node& value) {
                         planned.file =
                             (*folder_ / reader_.text(value, kLongestPath)).lexically_normal();
+                        const std::string& path = planned.file.native();
+                        if (path.size() > kLongestPath || !is_plain_text(path)) {
+                          reader_.refuse(
+                              value, fmt::format("with the plan's folder the path must be UTF-8 of "
+                                                 "up to {} bytes, without control characters",
+                                                 kLongestPath));
+                        }
                       },
                       true}});
   plan_.files.push_back(std::move(planned));
@@ -190,7 +197,7 @@ std::vector<std::string> PlanReader::read_command(const Node& node) {
     std::ranges::replace_if(shown, [](char c) { return c == '\n' || c == '\t'; }, ' ');
     if (!one.IsScalar() || shown.size() > kLongestPath || !is_plain_text(shown)) {
       reader_.refuse(one, fmt::format("it must be UTF-8 of up to {} bytes, without control "
-                                      "characters but tabs and newlines",
+                                      "characters but tabs and newlines, and noncharacters",
                                       kLongestPath));
     }
     words.push_back(one.Scalar());
@@ -376,7 +383,13 @@ Result<Plan> parse_plan(std::string_view yaml, const std::filesystem::path& fold
     return fail(Outcome::usage, fmt::format("the plan is longer than {} bytes", kLongestPlan));
   }
   try {
-    return parse(yaml, folder);
+    auto plan = parse(yaml, folder);
+    if (plan && to_yaml(*plan).size() > kLongestPlan) {
+      return fail(Outcome::usage,
+                  fmt::format("the plan is longer than {} bytes as it is recorded, without aliases",
+                              kLongestPlan));
+    }
+    return plan;
   } catch (const YAML::Exception& error) {
     YamlReader reader;
     reader.refuse(error.mark, "no YAML: " + error.msg);

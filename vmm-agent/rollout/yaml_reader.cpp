@@ -24,10 +24,25 @@ bool is_identifier(std::string_view text) {
   });
 }
 
+/// Whether UTF-8 has one of Unicode's noncharacters: U+FDD0 to U+FDEF, and the last two of each
+/// plane. yaml-cpp writes another character in their place.
+bool has_noncharacter(std::string_view text) {
+  const auto byte = [text](std::size_t at) { return static_cast<std::uint8_t>(text[at]); };
+  for (std::size_t at = 0; at + 2 < text.size(); ++at) {
+    const bool last_two = byte(at + 1) == 0xBF && byte(at + 2) >= 0xBE;
+    const bool of_others = byte(at + 1) == 0xB7 && byte(at + 2) >= 0x90 && byte(at + 2) <= 0xAF;
+    const bool of_four = at > 0 && byte(at - 1) >= 0xF0 && (byte(at) & 0x0FU) == 0x0F;
+    if (byte(at) == 0xEF ? last_two || of_others : of_four && last_two) {
+      return true;
+    }
+  }
+  return false;
+}
+
 }  // namespace
 
 bool is_plain_text(std::string_view text) {
-  return displayable(text) == text;
+  return displayable(text) == text && !has_noncharacter(text);
 }
 
 void YamlReader::refuse(const YAML::Mark& where, std::string_view what) {
@@ -88,7 +103,7 @@ std::string YamlReader::text(const YAML::Node& node, std::size_t most) {
   if (!node.IsScalar() || node.Scalar().empty() || node.Scalar().size() > most) {
     refuse(node, fmt::format("it must be one value of 1 to {} bytes", most));
   } else if (!is_plain_text(node.Scalar())) {
-    refuse(node, "it must be UTF-8 without control characters");
+    refuse(node, "it must be UTF-8 without control characters and noncharacters");
   }
   return node.Scalar();
 }

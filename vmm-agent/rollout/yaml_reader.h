@@ -22,7 +22,7 @@
 
 namespace vpatch::rollout {
 
-/// Whether it is UTF-8 without control characters.
+/// Whether it is UTF-8 without control characters and Unicode's noncharacters.
 bool is_plain_text(std::string_view text);
 
 class YamlReader {
@@ -48,7 +48,7 @@ class YamlReader {
   /// A list of at least one value.
   void list(const YAML::Node& node, std::size_t most, const Read& read);
 
-  /// One value of one line: UTF-8 of 1 to `most` bytes, without control characters.
+  /// One value of one line: 1 to `most` bytes of plain text.
   std::string text(const YAML::Node& node, std::size_t most);
   /// The same of letters, digits, dots, dashes and underscores, a letter or a digit first.
   std::string identifier(const YAML::Node& node);
