@@ -4,7 +4,10 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
+#include <iostream>
+#include <source_location>
 #include <span>
 #include <string>
 #include <string_view>
@@ -14,6 +17,14 @@
 namespace vpatch::fuzz {
 
 using Bytes = std::vector<std::byte>;
+
+/// What must hold for any input.
+inline void require(bool holds, std::source_location where = std::source_location::current()) {
+  if (!holds) {
+    std::clog << where.file_name() << ':' << where.line() << ": does not hold" << std::endl;
+    std::abort();
+  }
+}
 
 inline std::span<const std::byte> bytes_of(const std::uint8_t* data, std::size_t size) {
   return std::as_bytes(std::span(data, size));
