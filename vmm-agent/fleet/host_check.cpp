@@ -34,9 +34,14 @@ std::string one_line(std::string text) {
   return serve::printable(text, kMostText);
 }
 
-HealthVerdict verdict_of(const serve::ChildEnd& end, const std::string& said) {
+/// ": no route"; empty when it said nothing.
+std::string what_it_said(const std::string& said) {
   const std::string line = one_line(said);
-  const std::string after = line.empty() ? "" : ": " + line;
+  return line.empty() ? "" : ": " + line;
+}
+
+HealthVerdict verdict_of(const serve::ChildEnd& end, const std::string& said) {
+  const std::string after = what_it_said(said);
   if (end.signal != 0) {
     return {.health = Health::inconclusive,
             .text = fmt::format("signal {} ended it{}", end.signal, after)};
@@ -91,10 +96,11 @@ asio::awaitable<HealthVerdict> run_host_check(asio::any_io_executor executor,
   output->finish();
   const std::optional<serve::ChildEnd>& end = run->end;
   if (!end) {
-    (*child)->signal(SIGKILL);
-    co_return HealthVerdict{.text = stop.stop_requested()
-                                        ? "it was interrupted"
-                                        : fmt::format("no end after {} s", timeout.count())};
+    (*child)->signal_group(SIGKILL);
+    co_return HealthVerdict{
+        .text = stop.stop_requested()
+                    ? "it was interrupted"
+                    : fmt::format("no end after {} s{}", timeout.count(), what_it_said(run->said))};
   }
   co_return verdict_of(*end, run->said);
 }

@@ -85,6 +85,7 @@ Result<std::shared_ptr<ChildProcess>> ChildProcess::start(
     return cannot_start(setup.program, ec.value());
   }
   static_cast<void>(pidfd.release());
+  child->pid_ = *pid;
   child->input = std::move(input.to);
   child->output = std::move(output.from);
   child->errors = std::move(errors.from);
@@ -109,6 +110,12 @@ void ChildProcess::watch(EndHandler on_end) {
 void ChildProcess::signal(int number) {
   if (watch_.is_open()) {
     syscall(SYS_pidfd_send_signal, watch_.native_handle(), number, nullptr, 0);
+  }
+}
+
+void ChildProcess::signal_group(int number) {
+  if (watch_.is_open()) {
+    kill(-pid_, number);
   }
 }
 

@@ -44,8 +44,10 @@ class ChildProcess : public std::enable_shared_from_this<ChildProcess> {
 
   explicit ChildProcess(const boost::asio::any_io_executor& executor) : watch_(executor) {}
 
-  /// Nothing happens after its end.
+  // Nothing happens after its end.
   void signal(int number);
+  /// To all that it has started, too, unless that has made itself a group of its own.
+  void signal_group(int number);
 
   // To be taken, by move.
   introspect::UniqueFd input;
@@ -56,6 +58,7 @@ class ChildProcess : public std::enable_shared_from_this<ChildProcess> {
   void watch(EndHandler on_end);
 
   boost::asio::posix::stream_descriptor watch_;  ///< a pidfd
+  pid_t pid_ = 0;                                ///< and its group, as long as it is not reaped
 };
 
 }  // namespace vpatch::serve

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm-agent/fleet/host_check.h"
 
+#include <fstream>
+#include <thread>
+
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
@@ -15,6 +18,7 @@ using Health = rollout::HealthVerdict::Health;
 using rollout::HealthVerdict;
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::StartsWith;
 
 HealthVerdict run(std::vector<std::string> argv, std::chrono::seconds timeout = 60s) {
   boost::asio::io_context context;
@@ -61,6 +65,21 @@ TEST(HostCheck, TimeoutKillsIt) {
   const HealthVerdict verdict = shell("trap '' INT TERM; exec sleep 600", 1s);
   EXPECT_EQ(verdict.health, Health::inconclusive);
   EXPECT_EQ(verdict.text, "no end after 1 s");
+}
+
+TEST(HostCheck, TimeoutKillsWhatItHasStartedToo) {
+  const HealthVerdict verdict = shell("sleep 600 & echo $! >&2; wait", 1s);
+  EXPECT_EQ(verdict.health, Health::inconclusive);
+  ASSERT_THAT(verdict.text, StartsWith("no end after 1 s: "));
+  const auto started = verdict.text.substr(verdict.text.rfind(' ') + 1);
+  const auto runs = [&] {
+    std::ifstream words("/proc/" + started + "/cmdline");  // a zombie has none
+    return words.peek() != std::ifstream::traits_type::eof();
+  };
+  for (int tries = 0; runs() && tries < 1000; ++tries) {
+    std::this_thread::sleep_for(10ms);
+  }
+  EXPECT_FALSE(runs()) << started;
 }
 
 TEST(HostCheck, ChildThatItLeavesBehindIsNotWaitedFor) {
