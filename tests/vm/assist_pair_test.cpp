@@ -66,16 +66,12 @@ class PairRounds {
         view_(checked(GuestView::open(*domain_, BootCache(cache_folder()), options_))),
         guest_(*checked(domain_->agent(options_))),
         file_(checked(read_livepatch(module_path(kPatch)))),
-        prove_(std::move(prove)) {
-    checked(guest_.deliver(
-        file_.name, file_.bytes, file_.sha256, [](std::size_t, std::size_t) {}, options_));
-  }
-  PairRounds(const PairRounds&) = delete;
-  PairRounds& operator=(const PairRounds&) = delete;
-  ~PairRounds() { static_cast<void>(guest_.remove_delivered(options_)); }
+        prove_(std::move(prove)) {}
 
   void round() {
     moved_.clear();
+    checked(guest_.deliver(
+        file_.name, file_.bytes, file_.sha256, [](std::size_t, std::size_t) {}, options_));
     transition([this] { return guest_.load(kPatch, options_); });
     transition([this] { return guest_.set_enabled(kPatch, false, options_); });
     EXPECT_TRUE(eventually([this] { return checked(guest_.unload(kPatch, options_)).ok; }));

@@ -72,7 +72,8 @@ constexpr std::string_view kRemoveDelivered = "rm -rf /run/vpatch-delivery";
 constexpr std::string_view kChecksum = R"sh(tool sha256sum "$1")sh";
 // A guest without renice loads it all the same. $$ is the shell, and what it then executes.
 constexpr std::string_view kUrgent = "(tool renice -n -20 -p $$) >/dev/null 2>&1\n";
-constexpr std::string_view kLoad = R"sh(tool insmod "$1")sh";
+constexpr std::string_view kLoad =
+    R"sh((tool insmod "$1"); r=$?; rm -rf /run/vpatch-delivery; exit $r)sh";
 constexpr std::string_view kUnload = R"sh(tool rmmod -- "$1")sh";
 constexpr std::string_view kSetEnabled = R"sh(
 [ -e /sys/kernel/vpatch/watch ] && printf %s "$1" 2>/dev/null >/sys/kernel/vpatch/watch

@@ -39,14 +39,15 @@ class Guest {
   virtual Result<std::string> module_build_id(const std::string& module,
                                               const qmp::CallOptions& options) = 0;
 
-  /// Puts the file where load() finds it; remove_delivered() takes it and all earlier left-overs
-  /// away.
+  /// Puts the file where load() finds it, in place of all earlier left-overs; remove_delivered()
+  /// takes them away.
   /// What has arrived is held against `sha256`, of the bytes, as lower-case hexadecimal.
   virtual Result<void> deliver(const std::string& module, std::span<const std::byte> bytes,
                                const std::string& sha256, const qmp::TransferProgress& progress,
                                const qmp::CallOptions& options) = 0;
   virtual Result<void> remove_delivered(const qmp::CallOptions& options) = 0;
 
+  /// Loads what was delivered. The guest itself takes the file away then, whatever came of it.
   virtual Result<ToolResult> load(const std::string& module, const qmp::CallOptions& options) = 0;
   virtual Result<ToolResult> unload(const std::string& module, const qmp::CallOptions& options) = 0;
   /// Writes /sys/kernel/livepatch/<patch>/enabled, having told the guest module, where there is

@@ -232,11 +232,9 @@ class Apply {
     } else {
       return interrupted() ? untouched() : conclude(mark.error());
     }
-    if (auto removed = context_.guest.remove_delivered(context_.interruptible()); !removed) {
-      return interrupted() ? untouched() : conclude(removed.error());
-    }
     if (plan_.action == ApplyAction::join) {
-      return true;
+      auto removed = context_.guest.remove_delivered(context_.interruptible());
+      return removed ? true : interrupted() ? untouched() : conclude(removed.error());
     }
     if (interrupted()) {
       return untouched();
@@ -336,7 +334,7 @@ class Apply {
     report_.loaded = true;
     auto loaded = context_.guest.load(file_.name, context_.steady());
     auto state = observe_patiently(context_);
-    const bool removed = remove_delivered_patiently().has_value();
+    const bool removed = loaded || remove_delivered_patiently();
     // Without a reply, insmod may still be at work with its file open.
     const auto start = context_.clock.now();
     while (!loaded && state && state->find_patch(file_.name) == nullptr &&

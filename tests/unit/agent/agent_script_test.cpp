@@ -227,6 +227,18 @@ TEST_P(AgentScript, SaysWhyAPatchCannotBeSet) {
       "");
 }
 
+TEST_P(AgentScript, LoadTakesTheFileAwayWhateverCameOfIt) {
+  write("run/vpatch-delivery/p1.ko", "the module ");
+  write("bin/insmod", "#!/bin/sh\ncat \"$1\"\nexit 7\n");
+  std::filesystem::permissions(root_ / "bin/insmod", std::filesystem::perms::owner_all);
+  std::string script = script_of([](AgentGuest& guest) { return guest.load("p1", {}); });
+  boost::replace_all(script, "/usr/sbin /sbin", (root_ / "bin").string());
+  boost::replace_all(script, "/run/vpatch-delivery", (root_ / "run/vpatch-delivery").string());
+  EXPECT_EQ(run("(" + script + "\n)\necho $?", (root_ / "run/vpatch-delivery/p1.ko").string()),
+            "the module 7\n");
+  EXPECT_FALSE(std::filesystem::exists(root_ / "run/vpatch-delivery"));
+}
+
 INSTANTIATE_TEST_SUITE_P(Shells, AgentScript, testing::Values("/bin/sh", "busybox sh", "bash"),
                          [](const auto& test) {
                            std::string name = test.param;

@@ -111,6 +111,7 @@ Result<ToolResult> FakeGuest::load(const std::string& module, const qmp::CallOpt
       files.contains(module);  // a late insmod has its file open since it started
   return call(Op::load, "load " + module, options,
               [this, module, delivered]() -> Result<ToolResult> {
+                files.erase(module);
                 if (const std::string* refusal = find(refusals_, Op::load); refusal != nullptr) {
                   return ToolResult{false, *refusal};
                 }
