@@ -282,7 +282,8 @@ Result<StoredRollout> RolloutStore::load(const std::string& name, Reports report
     SQLite::Statement row(*database_, "SELECT * FROM rollout WHERE name = ?");
     row.bind(1, name);
     if (!row.executeStep()) {
-      return fail(Outcome::refused, fmt::format("there is no rollout {}", name));
+      return fail(Outcome::refused, fmt::format("there is no rollout {}", name),
+                  "`vpatch rollout list` shows all.");
     }
     auto rollout = rollout_of(row);
     if (!rollout) {
