@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <memory>
 #include <optional>
 
 #include <fmt/format.h>
@@ -24,8 +25,9 @@ constexpr std::array kUnits = {Unit{"h", 3'600'000}, Unit{"m", 60'000}, Unit{"s"
 /// Milliseconds; nothing when the text is no duration.
 std::optional<double> read(std::string_view text) {
   double number = 0;
-  const char* const end = text.data() + text.size();
-  const auto [rest, error] = std::from_chars(text.data(), end, number, std::chars_format::fixed);
+  const char* const end = std::to_address(text.end());
+  const auto [rest, error] =
+      std::from_chars(std::to_address(text.begin()), end, number, std::chars_format::fixed);
   if (error != std::errc() || !std::isfinite(number)) {
     return std::nullopt;
   }

@@ -49,7 +49,8 @@ void ProgressLines::run(const std::stop_token& stop) {
       return;
     }
     if (waiting_) {
-      last_ = *std::exchange(waiting_, std::nullopt);
+      last_ = *std::move(waiting_);
+      waiting_.reset();
       next_ = std::chrono::steady_clock::now() + least_;
       write_(line_of("progress: ", last_));
     }

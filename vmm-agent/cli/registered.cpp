@@ -107,10 +107,11 @@ Report register_file(Recorder& recorder, const Domain& domain, const std::string
     report.conclude(Outcome::done, fmt::format("{} is registered for {}", file.name, domain.name()),
                     "`vpatch ensure` puts it in force when the VM runs.");
   } else {
+    const std::optional<Error>& failure = recorder.failure();
     report.conclude(Outcome::refused,
                     fmt::format("{} is not registered for {}: the journal does not take it",
                                 file.name, domain.name()),
-                    recorder.failure() ? recorder.failure()->hint : "");
+                    failure ? failure->hint : "");
   }
   recorder.end(report, "");
   return report;
