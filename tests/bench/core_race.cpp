@@ -22,6 +22,7 @@ using Seconds = std::chrono::duration<double>;
 using Clock = std::chrono::steady_clock;
 
 constexpr int kRounds = 3;  // for both
+constexpr const char* kDrgnStacks = VPATCH_SOURCE_DIR "/tests/bench/drgn_stacks.py";
 
 /// A file that goes when its owner does.
 class TemporaryFile {
@@ -85,9 +86,8 @@ Race run_ours(const std::string& core_path, intro::GuestPhysAddr& note) {
 }
 
 Race run_drgn(const std::string& core, const std::string& vmlinux, intro::GuestPhysAddr note) {
-  const auto result =
-      test::run({"/usr/bin/python3", VPATCH_SOURCE_DIR "/tests/bench/drgn_stacks.py", core, vmlinux,
-                 fmt::format("{:#x}", note.value()), std::to_string(kRounds)});
+  const auto result = test::run({"/usr/bin/python3", kDrgnStacks, core, vmlinux,
+                                 fmt::format("{:#x}", note.value()), std::to_string(kRounds)});
   if (result.exit_code != 0) {
     throw std::runtime_error("drgn: " + result.err);
   }

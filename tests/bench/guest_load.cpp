@@ -9,10 +9,13 @@
 //
 // Ends at once when the load is there, and prints the load's process group. Linked statically,
 // without iostreams, so that the agent delivers it quickly.
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <numeric>
+#include <span>
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -111,17 +114,17 @@ void short_calls() {
 }
 
 void* storm_thread(void* task) {
-  storm(reinterpret_cast<long>(task));
+  storm(*static_cast<const long*>(task));
 }
 
-void start_threads(long first, long count) {
+/// The tasks outlive their threads.
+void start_threads(std::span<long> tasks) {
   pthread_attr_t small;
   must(pthread_attr_init(&small) == 0 && pthread_attr_setstacksize(&small, 32 << 10) == 0,
        "pthread_attr");
-  for (long task = first; task < first + count; ++task) {
+  for (long& task : tasks) {
     pthread_t thread{};
-    must(pthread_create(&thread, &small, storm_thread, reinterpret_cast<void*>(task)) == 0,
-         "pthread_create");
+    must(pthread_create(&thread, &small, storm_thread, &task) == 0, "pthread_create");
   }
 }
 
@@ -152,8 +155,10 @@ void start_on_each_cpu(int ready, void (*body)(int)) {
 void start_storm(int ready, long count) {
   for (long first = 0; first < count; first += kThreadsEach) {
     start(ready, [&](int fd) {
-      const long tasks = count - first < kThreadsEach ? count - first : kThreadsEach;
-      start_threads(first + 1, tasks - 1);
+      std::array<long, kThreadsEach> tasks{};
+      std::iota(tasks.begin(), tasks.end(), first);
+      const auto here = static_cast<std::size_t>(std::min<long>(count - first, kThreadsEach));
+      start_threads(std::span(tasks).first(here).subspan(1));
       close(fd);
       storm(first);
     });

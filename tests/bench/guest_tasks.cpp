@@ -4,6 +4,7 @@
 // stay. Linked statically, without iostreams, so that the agent delivers it quickly.
 #include <array>
 #include <cstdlib>
+#include <ctime>
 
 #include <fcntl.h>
 #include <poll.h>
@@ -30,8 +31,10 @@ using Pipe = std::array<int, 2>;  // its writing end stays open: reading waits f
         ::poll(&wait, 1, -1);
         break;
       }
-      default:
-        ::sleep(1'000'000);
+      default: {
+        const timespec long_time{1'000'000, 0};
+        ::nanosleep(&long_time, nullptr);
+      }
     }
   }
 }

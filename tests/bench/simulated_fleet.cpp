@@ -240,7 +240,8 @@ class Judge {
     const bool well = std::ranges::any_of(journal_, [](const FleetDomain& domain) {
       return domain.wave == 0 && domain.record.state == DomainState::done;
     });
-    return !well || !soaks_from_[0] || canary_seen_ >= *soaks_from_[0] + soak(0);
+    const std::optional<Time>& soaks_from = soaks_from_[0];
+    return !well || !soaks_from || canary_seen_ >= *soaks_from + soak(0);
   }
 
   seconds soak(std::uint32_t wave) const {

@@ -41,8 +41,7 @@ std::string row_name(const Row& row) {
   return fmt::format("{} {} {}", row.kernel, row.scenario, to_string(row.direction));
 }
 
-Verdict ratio_verdict(const Row& row, double bar) {
-  const Timing ratio = *ratio_of(row);
+Verdict ratio_verdict(const Row& row, const Timing& ratio, double bar) {
   return {fmt::format("{}: ratio {}, bar >= {:g}", row_name(row), shown(ratio), bar),
           ratio.ms >= bar};
 }
@@ -110,6 +109,7 @@ Timing longest(const std::vector<Timing>& timings) {
 
 std::vector<Timing> timings_of(const std::vector<Transition>& transitions) {
   std::vector<Timing> timings;
+  timings.reserve(transitions.size());
   for (const Transition& one : transitions) {
     timings.push_back(one.took);
   }
@@ -118,6 +118,7 @@ std::vector<Timing> timings_of(const std::vector<Transition>& transitions) {
 
 std::vector<Timing> moves_of(const std::vector<Transition>& transitions) {
   std::vector<Timing> timings;
+  timings.reserve(transitions.size());
   for (const Transition& one : transitions) {
     timings.push_back(one.moved);
   }
@@ -153,11 +154,12 @@ std::optional<Timing> ratio_of(const Row& row) {
 
 std::vector<Verdict> verdicts_of(const Row& row) {
   std::vector<Verdict> verdicts;
-  if (!ratio_of(row)) {
+  const auto ratio = ratio_of(row);
+  if (!ratio) {
     return verdicts;
   }
   if (row.bars.ratio) {
-    verdicts.push_back(ratio_verdict(row, *row.bars.ratio));
+    verdicts.push_back(ratio_verdict(row, *ratio, *row.bars.ratio));
   }
   const auto assisted = timings_of(row.assisted);
   if (row.bars.longest_ms) {
