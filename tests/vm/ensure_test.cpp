@@ -101,19 +101,21 @@ void reboot() {
 
 /// Each test has a journal of its own.
 class EnsureTest : public testing::Test {
- protected:
-  EnsureTest() {
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
-    setenv("VPATCH_JOURNAL", journal().c_str(), 1);
-    fs::copy_file(module_path("vpatch_demo_v1"), patch_);
-  }
+ public:
   ~EnsureTest() override {
     const ProcessResult result = vm().vpatch("revert", {"vpatch_demo_v1"});
     EXPECT_EQ(result.exit_code, 0) << result;
     EXPECT_EQ(vm().guest("ls /sys/kernel/livepatch"), "");
     EXPECT_EQ(vm().trouble(), "");
     fs::remove_all(folder_);
+  }
+
+ protected:
+  EnsureTest() {
+    fs::remove_all(folder_);
+    fs::create_directories(folder_);
+    setenv("VPATCH_JOURNAL", journal().c_str(), 1);
+    fs::copy_file(module_path("vpatch_demo_v1"), patch_);
   }
 
   std::string journal() const { return folder_ / "journal.db"; }

@@ -38,7 +38,7 @@ class HealthVerdictTest : public testing::Test {
     since = {.boot_id = kBoot, .log_sequence = 10, .taint = 0x200};
   }
 
-  MemorySigns& memory() { return signs.memory->value(); }
+  MemorySigns& memory() { return (signs.memory ? *signs.memory : signs.memory.emplace()).value(); }
   void run_command(Result<CommandEnd> end) {
     signs.command_given = true;
     signs.command = std::move(end);
@@ -213,7 +213,7 @@ TEST_F(HealthVerdictTest, TakesTheCommandsExitCode) {
                                      {127, Verdict::inconclusive}}) {
     run_command(CommandEnd{.exit_code = code, .output = "so"});
     EXPECT_EQ(verdict(), health) << code;
-    EXPECT_EQ(judged().command->output, "so");
+    EXPECT_EQ(judged().command.value_or(CommandEnd()).output, "so");
   }
 }
 

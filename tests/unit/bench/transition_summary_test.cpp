@@ -53,7 +53,7 @@ TEST(TransitionSummary, LongestIsAFloorWhenItWasGivenUp) {
 
 TEST(TransitionSummary, RatioOfWhatTheKernelCouldNotEndIsAFloor) {
   const auto ratio = ratio_of(row_of({took(30'000, true)}, {took(10), took(20)}));
-  ASSERT_TRUE(ratio);
+  ASSERT_TRUE(ratio.has_value());
   EXPECT_EQ(ratio->ms, 2000);
   EXPECT_TRUE(ratio->at_least);
 }

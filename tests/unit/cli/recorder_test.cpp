@@ -33,6 +33,9 @@ class KeptReporter final : public Reporter {
 
 /// A recorder whose journal is in the test's folder.
 class RecorderTest : public JournalTest {
+ public:
+  ~RecorderTest() override { unsetenv("VPATCH_JOURNAL"); }
+
  protected:
   RecorderTest() {
     setenv("VPATCH_JOURNAL", file().c_str(), 1);
@@ -40,7 +43,6 @@ class RecorderTest : public JournalTest {
     report_.patch = "p";
     report_.boot_id = "b";
   }
-  ~RecorderTest() override { unsetenv("VPATCH_JOURNAL"); }
 
   std::vector<std::string> kinds() const {
     std::vector<std::string> list;

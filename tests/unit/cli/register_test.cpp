@@ -43,9 +43,11 @@ LivepatchFile livepatch(const std::string& name, bool cumulative, const std::str
 }
 
 class RegisterTest : public JournalTest {
+ public:
+  ~RegisterTest() override { unsetenv("VPATCH_JOURNAL"); }
+
  protected:
   RegisterTest() { setenv("VPATCH_JOURNAL", file().c_str(), 1); }
-  ~RegisterTest() override { unsetenv("VPATCH_JOURNAL"); }
 
   Report put(const LivepatchFile& patch, const PreflightOptions& rules = {}) {
     SilentReporter silent;

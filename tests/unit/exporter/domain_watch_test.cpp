@@ -30,6 +30,16 @@ constexpr const char* kUri = "test:///default";
 
 /// A watch whose domains and looks are made up. An identity says what fake-status does.
 class DomainWatchTest : public testing::Test {
+ public:
+  ~DomainWatchTest() override {
+    watch_.reset();
+    pool_.join();
+    context_.restart();
+    context_.run_for(kPatience);  // until the processes are gone
+    std::error_code ignored;
+    std::filesystem::remove_all(folder_, ignored);
+  }
+
  protected:
   DomainWatchTest() {
     std::string name = testing::TempDir() + "vpatch-watch-XXXXXX";
@@ -42,14 +52,6 @@ class DomainWatchTest : public testing::Test {
     setup_.on_error = [this](const std::string& source, const std::string& what) {
       errors_.emplace_back(source, what);
     };
-  }
-  ~DomainWatchTest() override {
-    watch_.reset();
-    pool_.join();
-    context_.restart();
-    context_.run_for(kPatience);  // until the processes are gone
-    std::error_code ignored;
-    std::filesystem::remove_all(folder_, ignored);
   }
 
   void have(std::vector<std::string> identities) {
@@ -81,6 +83,9 @@ class DomainWatchTest : public testing::Test {
     }
   }
   const WatchedDomain* find(const std::string& identity) const {
+    if (!watch_) {
+      return nullptr;
+    }
     const auto found = watch_->domains().find({kUri, identity});
     return found == watch_->domains().end() ? nullptr : &found->second;
   }
@@ -107,6 +112,7 @@ class DomainWatchTest : public testing::Test {
       return fail(Outcome::unreachable, "no libvirt");
     }
     std::vector<ListedDomain> domains;
+    domains.reserve(identities_.size());
     for (const std::string& identity : identities_) {
       domains.push_back({"name of " + identity, identity, RunState::running, ""});
     }
@@ -228,6 +234,7 @@ TEST_F(DomainWatchTest, LooksWhereAnotherConnectionIsAway) {
   start();
   run_until([&] { return is("one", true); });
   EXPECT_THAT(errors_, Contains(Pair("list", "no libvirt")));
+  ASSERT_TRUE(watch_.has_value());
   EXPECT_THAT(watch_->domains(), SizeIs(1));
 }
 

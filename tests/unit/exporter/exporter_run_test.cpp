@@ -31,9 +31,10 @@ constexpr auto kPatience = 60s;
 
 /// An exporter of a journal and no connection, in a thread, until SIGTERM.
 class ExporterRunTest : public JournalTest {
- protected:
-  ~ExporterRunTest() override { end(); }
+ public:
+  ~ExporterRunTest() override { (void)end(); }
 
+ protected:
   void start() {
     auto address = serving_.get_future();
     options_.listen.port = 0;

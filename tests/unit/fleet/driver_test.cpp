@@ -2,6 +2,7 @@
 #include "vmm-agent/fleet/driver.h"
 
 #include <algorithm>
+#include <optional>
 #include <set>
 
 #include <gmock/gmock.h>
@@ -17,7 +18,6 @@ using rollout::Command;
 using rollout::DomainState;
 using rollout::Looked;
 using testing::Contains;
-using testing::Each;
 using testing::Not;
 
 /// From here on the journal takes nothing of this kind.
@@ -67,8 +67,9 @@ TEST_F(DriverTest, WhatCannotBeJournaledIsNotBegun) {
   up();
   EXPECT_EQ(count("apply"), 0U);
   run_to_end();
-  ASSERT_TRUE(driver->error());
-  EXPECT_EQ(driver->error()->outcome, Outcome::refused);
+  const std::optional<Error> error = driver->error();
+  ASSERT_TRUE(error.has_value());
+  EXPECT_EQ(error->outcome, Outcome::refused);
   EXPECT_EQ(state(0), DomainState::waiting);
 }
 

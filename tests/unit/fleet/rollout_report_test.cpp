@@ -18,7 +18,6 @@ namespace vpatch::fleet {
 namespace {
 
 namespace json = boost::json;
-using rollout::DomainState;
 using testing::HasSubstr;
 using testing::Not;
 

@@ -22,6 +22,7 @@ using testing::IsEmpty;
 std::vector<std::string> kinds(RolloutStore& store, RolloutId rollout, std::size_t after = 0) {
   std::vector<std::string> list;
   const auto events = store.events(rollout, after).value();
+  list.reserve(events.size());
   for (const RolloutEvent& event : events) {
     list.push_back(event.kind);
   }
@@ -34,6 +35,7 @@ RolloutEvent event_of(const std::string& kind) {
 
 std::vector<std::string> identities(const NewRollout& rollout) {
   std::vector<std::string> list;
+  list.reserve(rollout.domains.size());
   for (const RolloutDomain& domain : rollout.domains) {
     list.push_back(domain.identity);
   }

@@ -116,7 +116,7 @@ void Story::place(DomainId id) {
   domain.connection = fmt::format("qemu+ssh://root@host{}/system", id % 3 + 1);
   domain.file = id % 5 < 3 ? 0 : 1;
   domain.release = sample_.rollout.begin.files[*domain.file].release;
-  const std::size_t tenth = 10 * id / sample_.rollout.begin.domains.size();
+  const std::size_t tenth = std::size_t{10} * id / sample_.rollout.begin.domains.size();
   domain.wave = id < 2 ? 0 : tenth < 1 ? 1 : tenth < 3 ? 2 : tenth < 6 ? 3 : 4;
   if (id % 17 == 16) {
     domain.record.state = DomainState::off;

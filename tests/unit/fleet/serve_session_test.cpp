@@ -24,7 +24,6 @@ using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
-using testing::StartsWith;
 
 LivepatchFile livepatch(const std::string& name, bool replace) {
   test::LivepatchSpec spec;
@@ -52,6 +51,13 @@ constexpr const char* kOff =
     R"(echo '{"health":"inconclusive","text":"off","state":"shut off","taint":null}'; exit 6)";
 
 class ServeSessionTest : public JournalTest {
+ public:
+  ~ServeSessionTest() override {
+    session_.reset();
+    context_.restart();
+    context_.run_for(0ms);
+  }
+
  protected:
   ServeSessionTest() {
     ours_ = livepatch("ours", true);
@@ -62,11 +68,6 @@ class ServeSessionTest : public JournalTest {
                             .release = ""}};
     add_domain("web0");
     know(ours_);
-  }
-  ~ServeSessionTest() override {
-    session_.reset();
-    context_.restart();
-    context_.run_for(0ms);
   }
 
   void add_domain(const std::string& name) {
@@ -526,6 +527,7 @@ TEST_F(ServeSessionTest, PreviewIsADryRun) {
   std::optional<VerbAnswer> answered;
   session_->preview(0, [&](const VerbAnswer& answer) { answered = answer; });
   run_until([&] { return answered.has_value(); });
+  ASSERT_TRUE(answered.has_value());
   EXPECT_TRUE(answered->done());
   EXPECT_THAT(works(), ElementsAre("apply"));
   EXPECT_THAT(line_of("apply"), HasSubstr("--dry-run"));

@@ -45,8 +45,8 @@ boost::json::object some_report() {
 }
 
 std::string hostile_text() {
-  return std::string("it's \"x\"); DROP TABLE rollout; --\n\\u0000 \x1b[2J\0after a NUL \xff\xfe",
-                     63);
+  using namespace std::string_literals;
+  return "it's \"x\"); DROP TABLE rollout; --\n\\u0000 \x1b[2J\0after a NUL \xff\xfe"s;
 }
 
 }  // namespace vpatch::fleet

@@ -19,12 +19,14 @@ using testing::HasSubstr;
 using enum SignatureState;
 
 class SignatureTest : public testing::Test {
+ public:
+  ~SignatureTest() override { std::filesystem::remove_all(folder); }
+
  protected:
   SignatureTest() {
     std::string pattern = testing::TempDir() + "vpatch-keys-XXXXXX";
     folder = ::mkdtemp(pattern.data());
   }
-  ~SignatureTest() override { std::filesystem::remove_all(folder); }
 
   std::filesystem::path write(const std::string& name, const Bytes& bytes) const {
     std::ofstream out(folder / name, std::ios::binary);

@@ -16,12 +16,14 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 
 class PolicyTest : public testing::Test {
+ public:
+  ~PolicyTest() override { std::filesystem::remove_all(folder); }
+
  protected:
   PolicyTest() {
     std::string pattern = testing::TempDir() + "vpatch-policy-XXXXXX";
     folder = ::mkdtemp(pattern.data());
   }
-  ~PolicyTest() override { std::filesystem::remove_all(folder); }
 
   Result<SignaturePolicy> read(const std::string& text, unsigned mode = 0644) const {
     std::ofstream(folder / "policy.yaml") << text;

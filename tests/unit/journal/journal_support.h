@@ -16,9 +16,11 @@ namespace vpatch {
 
 /// A folder of its own, and where a journal may be in it.
 class JournalTest : public testing::Test {
+ public:
+  ~JournalTest() override;
+
  protected:
   JournalTest();
-  ~JournalTest() override;
 
   std::filesystem::path folder() const { return folder_; }
   std::filesystem::path file() const { return folder_ / "state" / "journal.db"; }

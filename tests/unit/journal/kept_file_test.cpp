@@ -19,9 +19,11 @@ constexpr const char* kAbc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb4
 constexpr std::size_t kLimit = 1000;
 
 class KeptFile : public testing::Test {
+ public:
+  ~KeptFile() override { fs::remove_all(folder_); }
+
  protected:
   KeptFile() { fs::create_directories(folder_ / "patches"); }
-  ~KeptFile() override { fs::remove_all(folder_); }
 
   fs::path copy(const std::string& sha256 = kAbc) const {
     return folder_ / "patches" / (sha256 + ".ko");

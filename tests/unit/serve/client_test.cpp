@@ -45,17 +45,19 @@ json::object target(std::string_view domain) {
 }
 
 class ClientTest : public testing::Test {
- protected:
-  ClientTest() {
-    std::string name = (std::filesystem::temp_directory_path() / "vpatch-client-XXXXXX").string();
-    EXPECT_NE(mkdtemp(name.data()), nullptr);
-    folder = name;
-  }
+ public:
   ~ClientTest() override {
     client.reset();
     context.run_for(0ms);
     std::error_code ignored;
     std::filesystem::remove_all(folder, ignored);
+  }
+
+ protected:
+  ClientTest() {
+    std::string name = (std::filesystem::temp_directory_path() / "vpatch-client-XXXXXX").string();
+    EXPECT_NE(mkdtemp(name.data()), nullptr);
+    folder = name;
   }
 
   void make(std::vector<std::string> command, ClientOptions options = {}) {

@@ -34,13 +34,15 @@ TEST(ListDomains, ListsADomainWhoseKernelCannotBeRead) {
 }
 
 class ListOfDomainThatIsOff : public JournalTest {
+ public:
+  ~ListOfDomainThatIsOff() override { unsetenv("VPATCH_JOURNAL"); }
+
  protected:
   ListOfDomainThatIsOff() {
     setenv("VPATCH_JOURNAL", file().c_str(), 1);
     const auto domain = find_domain(connection_.get(), kUri, "test").value();
     EXPECT_EQ(virDomainDestroy(domain.get()), 0);
   }
-  ~ListOfDomainThatIsOff() override { unsetenv("VPATCH_JOURNAL"); }
 
   static boost::json::object entry() {
     return list_domains(kUri, {}).value().at("domains").as_array().at(0).as_object();

@@ -35,9 +35,10 @@ constexpr const char* kAbc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb4
 
 /// A server in a thread, whose verbs fake-vpatch does, and the client's ends of its pipes.
 class ServerTest : public testing::Test {
- protected:
+ public:
   ~ServerTest() override { input_.reset(); }
 
+ protected:
   void start(ServerOptions options = {}) {
     if (options.program == ServerOptions().program) {
       options.program = FAKE_VPATCH;
@@ -410,6 +411,12 @@ TEST_F(ServerTest, InterruptsAndAwaitsItsWorkAtTheEndOfTheInput) {
 }
 
 class HungUpTest : public ServerTest {
+ public:
+  ~HungUpTest() override {
+    std::error_code ignored;
+    std::filesystem::remove_all(folder, ignored);
+  }
+
  protected:
   HungUpTest() {
     std::filesystem::path name = std::filesystem::temp_directory_path() / "vpatch-serve-XXXXXX";
@@ -417,10 +424,6 @@ class HungUpTest : public ServerTest {
     EXPECT_NE(mkdtemp(text.data()), nullptr);
     folder = text;
     repaired = folder / "repaired";
-  }
-  ~HungUpTest() override {
-    std::error_code ignored;
-    std::filesystem::remove_all(folder, ignored);
   }
 
   std::filesystem::path folder;
