@@ -23,6 +23,7 @@
 #include "vmm-agent/fleet/gather.h"
 #include "vmm-agent/fleet/rollout_report.h"
 #include "vmm-agent/fleet/rollout_view.h"
+#include "vmm-agent/fleet/rollout_words.h"
 #include "vmm-agent/fleet/stored_summary.h"
 #include "vmm-agent/journal/journal.h"
 #include "vmm-agent/journal/now_utc.h"
@@ -407,19 +408,10 @@ class Rollouts {
         counts += fmt::format("{}{} {}", counts.empty() ? "" : ", ", count.as_uint64(),
                               std::string_view(state));
       }
-      text += fmt::format("{:24} {}  {:9} {}\n", harmless(line.name), line.started_at.substr(0, 19),
-                          standing(line.record), counts);
+      text += fmt::format("{:24} {}  {:17} {}\n", harmless(line.name),
+                          line.started_at.substr(0, 19), fleet::standing(line.record), counts);
     }
     return text;
-  }
-
-  static std::string_view standing(const rollout::RolloutRecord& record) {
-    if (record.finished) {
-      return record.course == rollout::Course::forward   ? "finished"
-             : record.course == rollout::Course::aborted ? "aborted"
-                                                         : "rolledback";
-    }
-    return record.paused ? "paused" : record.course == rollout::Course::back ? "goes back" : "open";
   }
 
   Outcome status(RolloutStore& store, const StoredRollout& rollout) {

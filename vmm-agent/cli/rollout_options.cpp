@@ -106,6 +106,13 @@ RolloutVerb verb_of(const CLI::App& rollout) {
 void add_rollout(CLI::App& app, Options& options) {
   auto& rollout = *app.add_subcommand("rollout", "Patch a fleet of VMs, a few at a time");
   rollout.require_subcommand(1);
+  rollout.footer(
+      "Durations are written as 20ms, 1.5s, 2m or 1h; a number alone is in seconds.\n\n"
+      "Exit codes: 0 finished, 2 usage or a wrong plan, 3 refused before any guest was touched, 4 "
+      "rolled back,\n5 paused, aborted or interrupted, 6 a host does not answer, 8 finished or "
+      "rolled back, and some domain needs\na look, 70 a bug of vpatch. docs/rollout.md tells what "
+      "a "
+      "plan is.");
   add_start(rollout, options);
   add_named(rollout, options, "status", "Show how far it is, and what runs", false);
   add_named(rollout, options, "pause", "Begin nothing new; what is at work ends", true);

@@ -44,14 +44,14 @@ MeasuredTimes times_of(const RolloutDomain& domain) {
   if (!domain.apply_report) {
     return times;
   }
-  times.transition = time_in(*domain.apply_report, "transition_us");
   const json::value* transition = domain.apply_report->if_contains("transition");
   if (transition != nullptr && transition->is_object()) {
     const json::object& seen = transition->get_object();
-    if (!times.transition) {
-      times.transition = time_in(seen, "lasted_us");
-    }
+    times.transition = time_in(seen, "lasted_us");
     times.pause = time_in(seen, "paused_us");
+  }
+  if (!times.transition) {
+    times.transition = time_in(*domain.apply_report, "transition_us");
   }
   return times;
 }

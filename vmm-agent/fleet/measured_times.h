@@ -21,7 +21,7 @@ using Moment = std::chrono::sys_time<Microseconds>;
 
 /// Of the last apply, as far as its report has them.
 struct MeasuredTimes {
-  std::optional<Microseconds> transition{};  ///< by the guest module, else as the host saw it
+  std::optional<Microseconds> transition{};  ///< as the host saw it, else by the guest module
   std::optional<Microseconds> pause{};       ///< all pauses together
 };
 

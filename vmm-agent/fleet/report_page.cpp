@@ -51,7 +51,7 @@ void append_head(std::string& page, const ReportFacts& facts) {
                  "http-equiv=\"Content-Security-Policy\" content=\"{}\"/>\n<meta name=\"viewport\" "
                  "content=\"width=device-width, initial-scale=1\"/>\n<meta name=\"referrer\" "
                  "content=\"no-referrer\"/>\n<title>{}: {}</title>\n<style>{}</style>\n</head>\n",
-                 policy(), page_text(facts.rollout.begin.name), standing(facts.rollout),
+                 policy(), page_text(facts.rollout.begin.name), standing(facts.rollout.record),
                  report_style());
 }
 

@@ -12,6 +12,7 @@ namespace vpatch::fleet {
 namespace {
 
 namespace json = boost::json;
+using rollout::DomainState;
 
 const RolloutDomain* domain_of(const StoredRollout& rollout, const RolloutEvent& event) {
   return event.domain && *event.domain < rollout.begin.domains.size()
@@ -22,8 +23,8 @@ const RolloutDomain* domain_of(const StoredRollout& rollout, const RolloutEvent&
 /// The times belong to the news that an apply has ended.
 bool has_ended(const RolloutEvent& event) {
   const auto state = rollout::parse_domain_state(event.kind);
-  return state && (*state == rollout::DomainState::watching || rollout::is_end(*state) ||
-                   *state == rollout::DomainState::inconclusive);
+  return state && (*state == DomainState::watching || rollout::is_end(*state) ||
+                   *state == DomainState::inconclusive);
 }
 
 }  // namespace
@@ -37,7 +38,8 @@ std::string plain_line(const StoredRollout& rollout, const RolloutEvent& event) 
   if (!event.text.empty()) {
     line += ": " + shown_text(event.text);
   }
-  if (domain != nullptr && has_ended(event)) {
+  // What else a verb has ended as says its times by itself.
+  if (domain != nullptr && event.kind == to_string(DomainState::done)) {
     const MeasuredTimes times = times_of(*domain);
     if (times.transition) {
       line += ", transition " + short_time(*times.transition);

@@ -293,9 +293,13 @@ Result<RolloutId> RolloutStore::create(const NewRollout& rollout) {
     std::vector<Overlap> overlaps;
     find_overlaps(*database_, held, overlaps);
     if (!overlaps.empty()) {
-      return fail(Outcome::refused,
-                  fmt::format("the unfinished rollout {} holds {}", overlaps.front().rollout,
-                              json::serialize(json::value(overlaps.front().domain))));
+      return fail(
+          Outcome::refused,
+          fmt::format("the unfinished rollout {} holds {}", overlaps.front().rollout,
+                      json::serialize(json::value(overlaps.front().domain))),
+          fmt::format("`vpatch rollout status {}` shows it; with on_overlap: queue this one "
+                      "waits for it.",
+                      overlaps.front().rollout));
     }
     const RolloutId id{insert_rollout(*database_, rollout)};
     Writer writer(*database_, id);

@@ -80,7 +80,7 @@ void append_head(Lines& lines, const View& view) {
   const rollout::RolloutRecord& record = view.rollout.record;
   const auto begin = parse_utc(view.rollout.started_at);
   ViewLine first = view.line();
-  first.add(view.rollout.begin.name).add("  ").add(standing(view.rollout), standing_tone(record));
+  first.add(view.rollout.begin.name).add("  ").add(standing(record), standing_tone(record));
   if (const std::string step = step_text(view); !step.empty()) {
     first.add("  ").add(step);
   }

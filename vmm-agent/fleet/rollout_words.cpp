@@ -113,8 +113,7 @@ std::string cause_text(const StoredRollout& rollout) {
   return "no domain more was done within the time for progress";
 }
 
-std::string_view standing(const StoredRollout& rollout) {
-  const rollout::RolloutRecord& record = rollout.record;
+std::string_view standing(const rollout::RolloutRecord& record) {
   switch (record.course) {
     case Course::forward:
       return record.finished ? "done" : record.paused ? "paused" : "under way";

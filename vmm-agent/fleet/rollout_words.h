@@ -37,7 +37,7 @@ std::string cause_text(const StoredRollout& rollout);
 /// How it stands or ended, in one sentence.
 std::string outcome_sentence(const StoredRollout& rollout, const rollout::Summary& summary);
 /// "under way", "paused", "aborted", "rolled back", "done", ...
-std::string_view standing(const StoredRollout& rollout);
+std::string_view standing(const rollout::RolloutRecord& record);
 
 /// The same as of stored_summary.h, with the plan as it is stored.
 rollout::Summary summary_of(const StoredRollout& rollout);

@@ -46,16 +46,16 @@ RolloutDomain reported(std::string_view report) {
   return domain;
 }
 
-TEST(MeasuredTimes, TakeTheGuestModulesTransitionFirst) {
+TEST(MeasuredTimes, TakeTheHostsTransitionFirst) {
   const auto times =
       times_of(reported(R"({"transition_us":12,"transition":{"lasted_us":99,"paused_us":3}})"));
-  EXPECT_EQ(times.transition, Microseconds(12));
+  EXPECT_EQ(times.transition, Microseconds(99));
   EXPECT_EQ(times.pause, Microseconds(3));
 }
 
-TEST(MeasuredTimes, TakeTheHostsTransitionElse) {
-  const auto times = times_of(reported(R"({"transition_us":null,"transition":{"lasted_us":99}})"));
-  EXPECT_EQ(times.transition, Microseconds(99));
+TEST(MeasuredTimes, TakeTheGuestModulesTransitionElse) {
+  const auto times = times_of(reported(R"({"transition_us":12,"transition":null})"));
+  EXPECT_EQ(times.transition, Microseconds(12));
   EXPECT_FALSE(times.pause);
 }
 
