@@ -2,6 +2,8 @@
 #include "vmm-agent/operation/health.h"
 
 #include <filesystem>
+#include <optional>
+#include <string>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -18,6 +20,12 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 constexpr const char* kBoot = "5bfd0a2c-0000-4000-8000-000000000001";
+
+/// "none" without one.
+template <class T>
+std::string error_of(const std::optional<Result<T>>& result) {
+  return result && !*result ? result->error().what : "none";
+}
 
 class AskAgentTest : public testing::Test {
  protected:
@@ -63,9 +71,7 @@ TEST_F(AskAgentTest, DoesNothingMoreWithASilentAgent) {
   }
   options.command = {"true"};
   ask();
-  ASSERT_TRUE(signs.agent.has_value());
-  ASSERT_FALSE(*signs.agent);
-  EXPECT_EQ(signs.agent->error().what, "no answer");
+  EXPECT_EQ(error_of(signs.agent), "no answer");
   EXPECT_FALSE(signs.command);
   EXPECT_EQ(channel.sent.size(), 5U);
 }
@@ -102,8 +108,7 @@ TEST_F(AskAgentTest, HasNoResultOfACommandThatCannotBeRun) {
   options.command = {"nonsense"};
   channel.then("{}").then_fail(qmp::Errc::command, "No such file", "GenericError");
   ask();
-  ASSERT_TRUE(signs.command.has_value());
-  EXPECT_THAT(signs.command->error().what, HasSubstr("No such file"));
+  EXPECT_THAT(error_of(signs.command), HasSubstr("No such file"));
 }
 
 TEST(CheckHealth, AsksNothingOfADomainThatDoesNotRun) {

@@ -89,6 +89,7 @@ class DomainWatchTest : public testing::Test {
     const auto found = watch_->domains().find({kUri, identity});
     return found == watch_->domains().end() ? nullptr : &found->second;
   }
+  std::size_t count() const { return watch_ ? watch_->domains().size() : 0; }
   bool is(const std::string& identity, bool up) const {
     const WatchedDomain* const domain = find(identity);
     return domain != nullptr && domain->up == up;
@@ -234,8 +235,7 @@ TEST_F(DomainWatchTest, LooksWhereAnotherConnectionIsAway) {
   start();
   run_until([&] { return is("one", true); });
   EXPECT_THAT(errors_, Contains(Pair("list", "no libvirt")));
-  ASSERT_TRUE(watch_.has_value());
-  EXPECT_THAT(watch_->domains(), SizeIs(1));
+  EXPECT_EQ(count(), 1U);
 }
 
 }  // namespace

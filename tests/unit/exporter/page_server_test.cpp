@@ -142,10 +142,11 @@ TEST_F(PageServerTest, AnswersAgainWhenIdleConnectionsAreGone) {
   ASSERT_TRUE(start());
   std::vector<tcp::socket> idle;
   for (std::size_t i = 0; i < PageServer::kMaxConnections; ++i) {
-    auto socket = connect("127.0.0.1");
-    ASSERT_TRUE(socket.has_value());
-    idle.push_back(std::move(*socket));
+    if (auto socket = connect("127.0.0.1")) {
+      idle.push_back(*std::move(socket));
+    }
   }
+  ASSERT_EQ(idle.size(), PageServer::kMaxConnections);
   idle.clear();
   EXPECT_THAT(ask("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"), EndsWith("vpatch_x 1\n"));
 }

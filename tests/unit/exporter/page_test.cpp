@@ -129,8 +129,7 @@ TEST(Page, KeepsARolloutForADayAfterItsEnd) {
 TEST(Page, HasCumulativeHistograms) {
   SomePage some;
   StoredOperation slow = some_operation(2, "apply", Outcome::stalled_reverted);
-  ASSERT_TRUE(slow.end.has_value());
-  slow.end->transition_us = 60'000'001;
+  slow.end = OperationEnd{.outcome = Outcome::stalled_reverted, .transition_us = 60'000'001};
   some.figures.add(slow);
   const Exposition page = some.parse();
   const auto bucket = [&](const char* bound) {

@@ -69,10 +69,9 @@ TEST(MeasuredTimes, PassOverWhatIsNoTime) {
 }
 
 TEST(ParseUtc, ReadsWhatTheJournalWrites) {
-  const auto moment = parse_utc("2026-11-21T09:41:23.000017Z");
-  ASSERT_TRUE(moment.has_value());
-  EXPECT_EQ(moment->time_since_epoch(), Microseconds(1795254083000017));
-  EXPECT_EQ(iso_text(*moment), "2026-11-21T09:41:23Z");
+  const Moment moment = parse_utc("2026-11-21T09:41:23.000017Z").value_or(Moment());
+  EXPECT_EQ(moment.time_since_epoch(), Microseconds(1795254083000017));
+  EXPECT_EQ(iso_text(moment), "2026-11-21T09:41:23Z");
   EXPECT_TRUE(parse_utc("2026-11-21T09:41:23Z"));
 }
 
