@@ -18,6 +18,8 @@ constexpr milliseconds kNameBlockersAfter{1500};
 constexpr milliseconds kNameBlockersEach{2000};
 constexpr milliseconds kTakeBackLimit{60'000};
 constexpr milliseconds kUnloadLimit{10'000};
+/// What the kernel mostly takes for the last stage of a transition, and more.
+constexpr milliseconds kCompletion{10'000};
 constexpr int kUnloadTries = 3;  ///< at least, should one of them take longer than the limit
 
 milliseconds since(Clock& clock, Clock::TimePoint start) {
@@ -135,7 +137,13 @@ Result<TransitionEnd> await_transition(Context& context, const std::string& patc
     const auto assisted = context.assistance->await(
         limit, stop, [&](std::string_view text) { context.reporter.progress(text); });
     if (assisted && assisted->how != AssistedEnd::How::ended) {
-      return given_up(context, patch, *assisted);
+      auto end = given_up(context, patch, *assisted);
+      if (end && end->how == TransitionEnd::How::interrupted && end->completing()) {
+        context.reporter.warning(
+            "too late to be stopped: all tasks have moved, the kernel is completing it");
+        return await_transition(context, patch, kCompletion, false);
+      }
+      return end;
     }
     if (!assisted && assisted.error().outcome == Outcome::failed_needs_look) {
       return std::unexpected(assisted.error());

@@ -164,6 +164,24 @@ TEST_F(WithAssistance, NamesTheStageOnceAllTasksHaveMoved) {
   EXPECT_THAT(run({.on_stall = OnStall::wait}).summary, HasSubstr("and waits for RCU tasks"));
 }
 
+TEST_F(WithAssistance, WaitsOnWhenItIsInterruptedWhileTheKernelCompletesIt) {
+  bench.kernel.patching = std::chrono::seconds(1);
+  bench.guest.after({.op = Op::load}, [this] { bench.press_ctrl_c(); });
+  assistance.ends = {AssistedEnd{.how = AssistedEnd::How::interrupted, .stage = "for RCU tasks"}};
+  EXPECT_EQ(run().outcome, Outcome::done);
+  EXPECT_THAT(bench.reporter.warnings, Contains(HasSubstr("too late to be stopped")));
+}
+
+TEST_F(WithAssistance, LeavesAnInterruptedTransitionToAKernelThatDoesNotCompleteIt) {
+  bench.kernel.patching.reset();
+  bench.guest.after({.op = Op::load}, [this] { bench.press_ctrl_c(); });
+  assistance.ends = {AssistedEnd{.how = AssistedEnd::How::interrupted, .stage = "for RCU tasks"},
+                     AssistedEnd{.how = AssistedEnd::How::timed_out, .stage = "for RCU tasks"}};
+  const Report report = run();
+  EXPECT_EQ(report.outcome, Outcome::stalled_waiting);
+  EXPECT_THAT(report.summary, HasSubstr("and waits for RCU tasks"));
+}
+
 TEST_F(WithAssistance, AsksTheAgentWhenMemoryCannotBeReadAnyMore) {
   assistance.ends = {fail(Outcome::unreachable, "gone")};
   EXPECT_EQ(run().outcome, Outcome::done);
