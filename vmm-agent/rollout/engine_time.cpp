@@ -27,10 +27,9 @@ std::optional<Time> Engine::next_wake_up() const {
   consider(connection_alarms_.next());
   consider(progress_deadline());
   consider(window_opening_);
-  if (may_go(Course::forward)) {
-    if (tally_.wave(rollout_.wave).all_ended() && soak_checks_due_ == 0) {
-      consider(rollout_.soak_until);
-    }
+  const bool has_wave = may_go(Course::forward) && rollout_.wave <= last_wave_;
+  if (has_wave && tally_.wave(rollout_.wave).all_ended() && soak_checks_due_ == 0) {
+    consider(rollout_.soak_until);
   }
   return next;
 }
