@@ -77,7 +77,7 @@ void ServeSession::start(rollout::DomainId domain, OperationId operation, Task<>
         std::rethrow_exception(error);
       }
     } catch (const ConnectionGone&) {
-      // Who awaits this was told by `lost`.
+      return;  // who awaits this was told by `lost`
     }
   });
 }
@@ -335,7 +335,7 @@ void ServeSession::run_aside(Task<> task) {
         std::rethrow_exception(error);
       }
     } catch (const ConnectionGone&) {
-      // `lost` has told.
+      return;  // `lost` has told
     }
   });
 }

@@ -106,7 +106,7 @@ class Revert {
     });
     forced_ = this_one == forced.end() ? std::nullopt : std::optional(*this_one);
     if (forced_ && before_.find_patch(report_.patch) == nullptr) {
-      keep_module();
+      keep_module(*forced_);
       return conclude(Outcome::done,
                       fmt::format("{} is out of force already; its module stays", report_.patch));
     }
@@ -247,16 +247,16 @@ class Revert {
   }
 
   /// Says why the module stays loaded.
-  void keep_module() {
+  void keep_module(const ForcedPatch& forced) {
     warn(context_.reporter, report_,
          {Severity::warning, "forced-kept",
-          fmt::format("module {} stays loaded: {}", report_.patch, describe(*forced_)),
+          fmt::format("module {} stays loaded: {}", report_.patch, describe(forced)),
           "A task may still be in its code: plan a reboot of the guest."});
   }
 
   bool unload() {
     if (forced_) {
-      keep_module();
+      keep_module(*forced_);
       return true;
     }
     context_.reporter.progress(fmt::format("unloading {}", report_.patch));
