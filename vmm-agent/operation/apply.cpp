@@ -10,6 +10,7 @@
 
 #include "vmm-agent/operation/clean_up.h"
 #include "vmm-agent/operation/clear_instant.h"
+#include "vmm-agent/operation/log_trouble.h"
 #include "vmm-agent/operation/patience.h"
 
 namespace vpatch {
@@ -581,17 +582,7 @@ class Apply {
       note_kernel_log();
       return problem(fmt::format("the kernel is newly tainted ({})", taint_letters(fresh)));
     }
-    auto lines = patiently(
-        context_, [this] { return context_.guest.log_since(log_mark_, context_.steady()); });
-    if (!lines) {
-      return std::unexpected(
-          std::move(lines.error()).in_context("the kernel log could not be read"));
-    }
-    if (auto trouble = trouble_in_log(*lines); !trouble.empty()) {
-      report_.kernel_log = *std::move(lines);
-      return problem("the kernel log tells of trouble: " + trouble.front());
-    }
-    return {};
+    return look_at_log(context_, log_mark_, report_);
   }
 
   void clean_up() {

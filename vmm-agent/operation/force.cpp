@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "vmm-agent/operation/clean_up.h"
+#include "vmm-agent/operation/log_trouble.h"
 #include "vmm-agent/operation/patience.h"
 #include "vmm-agent/operation/transition.h"
 
@@ -201,7 +202,7 @@ class Force {
   }
 
   void verify() {
-    auto well = look_at_log();
+    auto well = look_at_log(context_, log_mark_, report_);
     if (well && patching()) {
       well = look_at_memory();
     }
@@ -217,21 +218,6 @@ class Force {
     if (!patching()) {
       prove_gone(context_, {report_.patch}, mark_, report_);
     }
-  }
-
-  Result<void> look_at_log() {
-    auto lines = patiently(
-        context_, [this] { return context_.guest.log_since(log_mark_, context_.steady()); });
-    if (!lines) {
-      return std::unexpected(
-          std::move(lines.error()).in_context("the kernel log could not be read"));
-    }
-    if (const auto trouble = trouble_in_log(*lines); !trouble.empty()) {
-      report_.kernel_log = *lines;
-      return fail(Outcome::failed_needs_look,
-                  "the kernel log tells of trouble: " + trouble.front());
-    }
-    return {};
   }
 
   Result<void> look_at_memory() {

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "vmm-agent/operation/clean_up.h"
+#include "vmm-agent/operation/log_trouble.h"
 #include "vmm-agent/operation/patience.h"
 
 namespace vpatch {
@@ -287,21 +288,10 @@ class Revert {
       return;
     }
     report_.transition_us = measured_transition(*state, report_.patch, "unpatched");
-    auto lines = patiently(
-        context_, [this] { return context_.guest.log_since(log_mark_, context_.steady()); });
-    if (!lines) {
-      conclude_in_doubt(lines.error(),
-                        fmt::format("{} is reverted, but the kernel log could not be read: {}",
-                                    report_.patch, lines.error().what),
+    if (const auto well = look_at_log(context_, log_mark_, report_); !well) {
+      conclude_in_doubt(well.error(),
+                        fmt::format("{} is reverted, but {}", report_.patch, well.error().what),
                         "Look at the guest's kernel log.");
-      return;
-    }
-    if (auto trouble = trouble_in_log(*lines); !trouble.empty()) {
-      report_.kernel_log = *std::move(lines);
-      conclude(Outcome::failed_needs_look,
-               fmt::format("{} is reverted, but the kernel log tells of trouble: {}", report_.patch,
-                           trouble.front()),
-               "Look at the guest's kernel log.");
       return;
     }
     conclude(Outcome::done, fmt::format("{} is reverted{}{}", report_.patch, how_it_went(report_),

@@ -3,10 +3,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <utility>
 
 #include <fmt/format.h>
 
+#include "vmm-agent/operation/log_trouble.h"
 #include "vmm-agent/operation/patience.h"
 
 namespace vpatch {
@@ -14,30 +14,15 @@ namespace {
 
 constexpr std::chrono::milliseconds kBetweenLooks{1000};
 
-struct Trouble {
-  std::string text;  ///< empty: there is none
-  std::vector<std::string> kernel_log{};
-};
-
-Trouble look(Context& context, const std::string& boot_id, const std::string& log_mark) {
+Result<void> look(Context& context, const std::string& log_mark, Report& report) {
   const auto state = observe_patiently(context);
   if (!state) {
-    return {.text = "the guest fell silent: " + state.error().what};
+    return fail(Outcome::failed_needs_look, "the guest fell silent: " + state.error().what);
   }
-  if (state->boot_id != boot_id) {
-    return {.text = "the guest has rebooted"};
+  if (state->boot_id != report.boot_id) {
+    return fail(Outcome::failed_needs_look, "the guest has rebooted");
   }
-  auto lines =
-      patiently(context, [&] { return context.guest.log_since(log_mark, context.steady()); });
-  if (!lines) {
-    return {.text = "the kernel log could not be read: " + lines.error().what};
-  }
-  const auto trouble = trouble_in_log(*lines);
-  if (trouble.empty()) {
-    return {};
-  }
-  return {.text = "the kernel log tells of trouble: " + trouble.front(),
-          .kernel_log = *std::move(lines)};
+  return look_at_log(context, log_mark, report);
 }
 
 void watch(Context& context, const std::string& log_mark, std::chrono::milliseconds settle,
@@ -53,11 +38,10 @@ void watch(Context& context, const std::string& log_mark, std::chrono::milliseco
       context.reporter.step("the watch after the load was cut short");
       return;
     }
-    if (auto trouble = look(context, report.boot_id, log_mark); !trouble.text.empty()) {
-      report.kernel_log = std::move(trouble.kernel_log);
+    if (const auto well = look(context, log_mark, report); !well) {
       report.conclude(Outcome::failed_needs_look,
                       fmt::format("{}: soon after {} was loaded, {}", context.domain, report.patch,
-                                  trouble.text),
+                                  well.error().what),
                       "Look at the guest; `vpatch revert` takes the patch back.");
       return;
     }
