@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tests/fuzz/fuzz_input.h"
+#include "tests/unit/rollout/whole_plan.h"
 #include "vmm-agent/patch/modinfo.h"
 #include "vmm-agent/rollout/plan.h"
 #include "vmm-agent/rollout/plan_flags.h"
@@ -155,58 +156,12 @@ files: [{kernel: 6.1.0-56, file: fix.ko}]
 connections: ["qemu:///system"]
 )";
 
-constexpr std::string_view kFull = R"(# a comment
-name: cve-2026-1234
-files:
-  - kernel: 6.1.0-56-cloud-amd64
-    file: fix-6.1.ko
-  - {kernel: 0123456789abcdef0123456789abcdef01234567, file: /srv/fix-6.12.ko}
-connections: ["qemu+ssh://a/system", "qemu+ssh://b/system"]
-domains:
-  names: ["web*", mail, "[a-c]?", "a\\b"]
-  groups: [front]
-  except: ["*-test"]
-canary: {names: [web01], groups: [canary], soak: 30m}
-waves:
-  - {amount: 5, soak: 10m}
-  - {amount: 10%}
-  - soak: 1h
-limits:
-  parallel: 16
-  parallel_per_connection: 3
-  budget: 2%
-  per_domain: 15m
-  progress: 2h
-healthy_for: 90s
+/// Words that a record has to quote.
+constexpr std::string_view kOddWords = R"(# a comment
+domains: {names: ["[a-c]?", "a\\b"]}
 checks:
-  - {name: http, command: [curl, -f, "http://localhost/"], where: guest, timeout: 10s}
   - name: script
-    command:
-      - sh
-      - -c
-      - |
-        true
-        exit 0
-      - ""
-      - "\ttab\nline \u00e4 \x20"
-      - '{domain} ''quoted'' '
-      - ~
-on_failure: rollback
-on_overlap: queue
-window: {days: [mon, tue, sun], from: "22:00", to: 04:30, zone: Europe/Berlin, cutoff: 30m}
-persist: false
-apply:
-  timeout: 120s
-  on-stall: wait
-  assist: kick
-  signal-after: 20ms
-  max-pause: 5ms
-  when-clear: 60s
-  quiesce: [do_exit, "nf_tables:nft_do_chain"]
-  allow-stacking: true
-  allow-downgrade: false
-  require-signed: true
-  settle: 5s
+    command: ["\ttab\nline \u00e4 \x20", '{domain} ''quoted'' ', ~]
 )";
 
 constexpr std::string_view kAliases = R"(name: &n fix
@@ -230,10 +185,11 @@ std::vector<Bytes> seeds() {
   const auto add = [&](std::string text, std::uint32_t now = kSpring) {
     all.push_back(Output().put(now).put_bytes(to_bytes(text)).take());
   };
-  add(std::string(kFull) + "\flimits.budget=5%");
+  add(std::string(rollout::kWholePlan) + "\flimits.budget=5%");
   add(std::string(kAliases) + "\fpersist=false\f/a/../b");
   const std::string least(kLeast);
   add(least);
+  add(least + std::string(kOddWords));
   add(least + "canary: {amount: 1}\nwaves: [{amount: 99%}, {amount: 1}]\fwaves=[{soak: 1m}]");
   add(least + "apply: {quiesce: [a, 'b:c'], grace: 1.5s, switch-after: 20ms}\fcanary.amount=2");
   add(least + "---\nname: b\n");

@@ -11,6 +11,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/unit/rollout/whole_plan.h"
 #include "vmm-agent/cli/options.h"
 
 namespace vpatch::rollout {
@@ -78,59 +79,8 @@ TEST(ParsePlan, TakesTheLeastPlanWithItsDefaults) {
   EXPECT_EQ(*plan, expected);
 }
 
-constexpr const char* kFull = R"(
-name: cve-2026-1234
-files:
-  - kernel: 6.1.0-56-cloud-amd64
-    file: fix-6.1.ko
-  - {kernel: 0123456789abcdef0123456789abcdef01234567, file: /srv/fix-6.12.ko}
-connections: ["qemu+ssh://a/system", "qemu+ssh://b/system"]
-domains:
-  names: ["web*", mail]
-  groups: [front]
-  except: ["*-test"]
-canary: {names: [web01], groups: [canary], soak: 30m}
-waves:
-  - {amount: 5, soak: 10m}
-  - {amount: 10%}
-  - soak: 1h
-limits:
-  parallel: 16
-  parallel_per_connection: 3
-  budget: 2%
-  per_domain: 15m
-  progress: 2h
-healthy_for: 90s
-checks:
-  - {name: http, command: [curl, -f, "http://localhost/"], where: guest, timeout: 10s}
-  - name: script
-    command:
-      - sh
-      - -c
-      - |
-        true
-        exit 0
-      - ""
-on_failure: rollback
-on_overlap: queue
-window: {days: [mon, tue, sun], from: "22:00", to: 04:30, zone: Europe/Berlin, cutoff: 30m}
-persist: false
-apply:
-  timeout: 120s
-  on-stall: wait
-  assist: kick
-  signal-after: 20ms
-  max-pause: 5ms
-  when-clear: 60s
-  quiesce: [do_exit, "nf_tables:nft_do_chain"]
-  allow-stacking: true
-  allow-downgrade: false
-  require-signed: true
-  settle: 5s
-)";
-
 TEST(ParsePlan, TakesEachKey) {
-  const auto parsed = parse(kFull);
+  const auto parsed = parse(kWholePlan);
   ASSERT_TRUE(parsed) << parsed.error().what;
   Plan plan;
   plan.name = "cve-2026-1234";
@@ -424,7 +374,7 @@ TEST(ParsePlan, BoundsGlobsButNotPlainNames) {
 }
 
 TEST(ToYaml, GivesBackThePlan) {
-  for (const char* yaml : {kLeast, kFull}) {
+  for (const char* yaml : {kLeast, kWholePlan}) {
     const auto plan = parse(yaml);
     ASSERT_TRUE(plan);
     const auto again = parse_plan(to_yaml(*plan), "/elsewhere");
@@ -518,7 +468,7 @@ bool command_line_takes(const std::vector<std::string>& options) {
 }
 
 TEST(ApplyOptions, AreTakenByTheCommandLine) {
-  EXPECT_TRUE(command_line_takes(parse(kFull)->apply_options));
+  EXPECT_TRUE(command_line_takes(parse(kWholePlan)->apply_options));
   for (const char* option :
        {"timeout: 0", "timeout: 23h", "grace: 23h", "signal-after: 1h", "switch-after: 1h",
         "max-pause: 1ms", "max-pause: 1s", "when-clear: 0", "when-clear: 23h", "settle: 1h",
